@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The filesystem itself: one container's root, lower + upper, without libfuse types, so that tests
+// and fuzzers drive it in-process. fuse/ops_*.cc decode messages, call this and reply.
+//
+// Semantics are Linux's (what ext4 does), except that permission checks are the kernel's
+// (default_permissions) where mount options say so. Every mutation is one upper transaction: when a
+// call returned, it survives kill -9; when it failed, nothing changed.
+//
+// Inode lifetime: numbers are the kernel's node ids. Nothing is kept for a node that could be looked
+// up again, except a count of kernel references (remember/forget) for inodes without a name: an
+// unlinked inode that the kernel still references is an orphan in the upper, and goes at the last
+// forget, or at the next open of the upper after a crash.
+//
+// Copy-up is by inode: metadata changes write an InodeRecord; content changes write only the ranges
+// touched (upper.h, bodies).
+//
+// Lock order: namespace lock (shared: lookup, list; exclusive: anything that changes names) ->
+// inode locks (sharded; two at a time in ascending order) -> upper. read and write take only the
+// inode lock. freeze() waits for running mutations and holds new ones back.
+// Thread-safety: every method from any thread. Errors carry Linux's errno.
+#pragma once
+
+#include <sys/statvfs.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "layerdb/base/result.h"
+#include "layerdb/upper/upper.h"
+#include "layerdb/view/lower.h"
+
+namespace layerfs {
+
+struct Caller {
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint32_t umask = 0;
+};
+
+struct Stat {
+  Ino ino = 0;
+  Attributes attributes;
+  Timestamp atime;
+  Timestamp ctime;
+  Timestamp btime;
+  uint64_t blocks = 0;  // 512 byte units
+};
+
+struct SetAttributes {
+  std::optional<uint32_t> mode;  // 07777
+  std::optional<uint32_t> uid;
+  std::optional<uint32_t> gid;
+  std::optional<uint64_t> size_bytes;
+  std::optional<Timestamp> atime;
+  std::optional<Timestamp> mtime;
+  std::optional<Timestamp> ctime;  // the kernel sends it with writeback caching
+  bool clear_suid_sgid = false;    // FATTR_KILL_SUIDGID
+};
+
+struct NewNode {
+  FileType type = FileType::regular;
+  uint32_t mode = 0;  // 07777, before umask / default ACL
+  uint32_t rdev_major = 0;
+  uint32_t rdev_minor = 0;
+  std::string symlink_target;
+};
+
+struct DirectoryEntry {
+  std::string_view name;
+  Ino ino;
+  FileType type;
+  uint64_t cookie;  // pass to list() to go on after this entry; stable while others change names
+};
+
+class Overlay {
+ public:
+  struct Options {
+    bool read_only = false;     // EROFS for every mutation; `upper` may be null
+    bool kill_priv = true;      // clear suid/sgid/capability on write, truncate, chown
+  };
+  // Both must outlive the overlay. Reaps orphans of a crash.
+  static Result<std::unique_ptr<Overlay>> create(Lower& lower, Upper* upper, Options options);
+  virtual ~Overlay() = default;
+
+  // Names. lookup and the creating calls count one kernel reference on success (see forget).
+  virtual Result<Stat> lookup(Ino directory, std::string_view name) = 0;
+  virtual void forget(Ino ino, uint64_t count) = 0;
+  virtual Result<Stat> make(Ino directory, std::string_view name, const NewNode& node,
+                            const Caller& caller) = 0;
+  virtual Result<Stat> make_unnamed(Ino directory, uint32_t mode, const Caller& caller) = 0;  // O_TMPFILE
+  virtual Result<Stat> link(Ino ino, Ino directory, std::string_view name) = 0;
+  virtual Status unlink(Ino directory, std::string_view name) = 0;
+  virtual Status rmdir(Ino directory, std::string_view name) = 0;
+  // flags: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT of renameat2(2).
+  virtual Status rename(Ino from_directory, std::string_view from_name, Ino to_directory,
+                        std::string_view to_name, uint32_t flags) = 0;
+  virtual Result<Ino> parent(Ino directory) = 0;  // "..": for exporting
+
+  // Attributes.
+  virtual Result<Stat> stat(Ino ino) = 0;
+  virtual Result<Stat> set_attributes(Ino ino, const SetAttributes& changes,
+                                      const Caller& caller) = 0;
+  virtual Result<std::string> readlink(Ino ino) = 0;
+  virtual Result<std::string> get_xattr(Ino ino, const std::string& name) = 0;  // ENODATA
+  virtual Result<std::vector<std::string>> list_xattrs(Ino ino) = 0;
+  virtual Status set_xattr(Ino ino, const std::string& name, std::string_view value, int flags) = 0;
+  virtual Status remove_xattr(Ino ino, const std::string& name) = 0;
+
+  // Content.
+  virtual Result<size_t> read(Ino ino, uint64_t offset, std::span<char> out) = 0;
+  // `kill_priv`: the kernel asks for suid/sgid/capability to be cleared (FUSE_WRITE_KILL_SUIDGID).
+  virtual Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv) = 0;
+  virtual Status allocate(Ino ino, int mode, uint64_t offset, uint64_t length) = 0;  // fallocate(2)
+  virtual Result<uint64_t> seek(Ino ino, uint64_t offset, int whence) = 0;  // SEEK_DATA, SEEK_HOLE
+  virtual Result<size_t> copy_range(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
+                                    uint64_t length) = 0;
+  virtual Status sync(Ino ino) = 0;  // 0: everything
+
+  // Directories: entries in a fixed order, without "." and ".."; start with cookie 0. An entry that
+  // exists all the while is seen exactly once, whatever others create, delete or rename.
+  using DirectoryVisitor = std::function<bool(const DirectoryEntry&)>;
+  virtual Status list(Ino directory, uint64_t cookie, const DirectoryVisitor& visit) = 0;
+  // The same with attributes, each counting one kernel reference when visit returned true.
+  using DirectoryVisitorPlus = std::function<bool(const DirectoryEntry&, const Stat&)>;
+  virtual Status list_plus(Ino directory, uint64_t cookie, const DirectoryVisitorPlus& visit) = 0;
+
+  virtual Result<struct statvfs> statfs() = 0;
+
+  // Holds back every mutation until thaw(); returns when none is running (commit).
+  virtual void freeze() = 0;
+  virtual void thaw() = 0;
+};
+
+}  // namespace layerfs

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Chunks and groups. A chunk is the unit of deduplication; a group (up to kMaxGroupBytes of
+// chunks in the order they came) is the unit of compression and of reading. A chunk never spans
+// groups. put() looks the fingerprint up and compares *bytes* before it shares a chunk: two chunks
+// with one fingerprint are stored as two. Groups are compressed (zstd-3) by worker threads, written
+// with consecutive numbers to table files of about kTableBytes and ingested; groups not yet
+// ingested are readable through this object, so duplicates inside one import are found too.
+//
+// Everything above this header knows only (group, offset) addresses; that a group may one day be
+// stored as a difference from others (its record has room to name its bases) shows nowhere else.
+//
+// Thread-safety: read() from any thread; put() and flush() from one writing thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "layerdb/base/result.h"
+#include "layerdb/object/types.h"
+
+namespace layerfs {
+
+inline constexpr size_t kMaxGroupBytes = 128 * 1024;
+inline constexpr size_t kTableBytes = 64 << 20;
+
+struct ChunkAddress {
+  GroupId group = 0;
+  uint32_t offset = 0;
+};
+
+struct ChunkStoreCounters {
+  uint64_t groups_read = 0;        // fetched from RocksDB (cache misses)
+  uint64_t compressed_bytes_read = 0;
+  uint64_t decoded_bytes = 0;
+  uint64_t chunks_put = 0;
+  uint64_t chunks_shared = 0;      // found already stored
+  uint64_t put_bytes = 0;          // before deduplication
+  uint64_t new_bytes = 0;          // after deduplication, before compression
+  uint64_t stored_bytes = 0;       // after compression
+};
+
+class ChunkStore {
+ public:
+  virtual ~ChunkStore() = default;
+
+  // Stores a chunk (1..kMaxChunkBytes bytes) or finds it. Errors: ENOSPC, EIO, EUCLEAN.
+  virtual Result<ChunkAddress> put(std::string_view chunk) = 0;
+  // All groups so far are ingested and indexed (Store::publish calls it).
+  virtual Status flush() = 0;
+
+  // The decoded bytes of a group, through the cache; shared and immutable. EUCLEAN when missing
+  // or damaged. Concurrent misses of one group decode it once.
+  virtual Result<std::shared_ptr<const std::string>> read_group(GroupId group) = 0;
+
+  virtual ChunkStoreCounters counters() const = 0;
+};
+
+}  // namespace layerfs
