@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cli.h"
+
+#include <fmt/format.h>
+#include <pwd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "layerdb/base/log.h"
+#include "layerdb/base/sys.h"
+#include "tools/text.h"
+
+namespace layerfs {
+namespace {
+
+// The initial user namespace maps every id to itself.
+bool in_initial_user_namespace() {
+  Result<std::string> map = read_file("/proc/self/uid_map");
+  if (!map.ok()) return true;  // a kernel without user namespaces
+  std::istringstream fields(*map);
+  uint64_t inside = 1, outside = 1, count = 0;
+  fields >> inside >> outside >> count;
+  return inside == 0 && outside == 0 && count == 4294967295;
+}
+
+std::string home_directory() {
+  if (const char* home = std::getenv("HOME"); home != nullptr && home[0] == '/') return home;
+  const passwd* entry = ::getpwuid(::getuid());
+  return entry != nullptr ? entry->pw_dir : "/";
+}
+
+std::atomic<bool> g_cancelled{false};
+
+void on_signal(int) { g_cancelled = true; }
+
+}  // namespace
+
+std::string default_root() {
+  if (::geteuid() == 0 && in_initial_user_namespace()) return "/var/lib/layerfs";
+  const char* data = std::getenv("XDG_DATA_HOME");
+  if (data != nullptr && data[0] == '/') return std::string(data) + "/layerfs";
+  return home_directory() + "/.local/share/layerfs";
+}
+
+CommandLine::CommandLine()
+    : app_(
+          "layerfs keeps container images as deduplicated layers and mounts them writable, "
+          "without root.",
+          "layerfs") {
+  globals_.root = default_root();
+  app_.set_version_flag("--version", "layerfs " LAYERFS_VERSION);
+  app_.set_help_flag("-h,--help", "Print help and exit");
+  app_.add_option("--root", globals_.root, "Where the store and the containers are")
+      ->envname("LAYERFS_ROOT")
+      ->type_name("DIR")
+      ->capture_default_str();
+  app_.add_flag("--json", globals_.json, "Listings as JSON");
+  app_.add_flag("-q,--quiet", globals_.quiet, "Only ids or names, no progress");
+  app_.require_subcommand(1);
+  app_.footer("`layerfs COMMAND --help` describes a command.");
+}
+
+CLI::App* CommandLine::add(const std::string& group, const std::string& name,
+                           const std::string& summary, const std::vector<std::string>& examples,
+                           Body body) {
+  CLI::App* command = app_.add_subcommand(name, summary);
+  command->group(group);
+  command->fallthrough();  // global options after the command
+  std::string footer = "Examples:\n";
+  for (const std::string& example : examples) footer += "  " + example + "\n";
+  command->footer(footer + "\nGlobal options: --root DIR (LAYERFS_ROOT), --json, -q --quiet");
+  command->callback([this, body = std::move(body)] { chosen_ = body; });
+  return command;
+}
+
+int CommandLine::usage_error(const CLI::Error& error) {
+  auto parsed = app_.get_subcommands();
+  std::string help = parsed.empty() ? "layerfs" : "layerfs " + parsed.front()->get_name();
+  log_line(LogLevel::info, fmt::format("{}; see `{} --help`", error.what(), help));
+  return 2;
+}
+
+int CommandLine::run(int argc, char** argv) {
+  std::signal(SIGPIPE,
+              SIG_IGN);  // a reader that went away is an error to report and clean up after
+  try {
+    app_.parse(argc, argv);
+  } catch (const CLI::Success& wanted) {  // --help, --version
+    return app_.exit(wanted);
+  } catch (const CLI::Error& error) {
+    return usage_error(error);
+  }
+  if (globals_.root.empty()) {
+    log_line(LogLevel::info, "--root is empty; name a directory");
+    return 2;
+  }
+  std::error_code code;
+  globals_.root = std::filesystem::absolute(globals_.root, code).lexically_normal().string();
+  if (globals_.root.size() > 1 && globals_.root.back() == '/') globals_.root.pop_back();
+  Status status = chosen_(globals_);
+  if (status.ok() && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0))
+    status = errno_error("write standard output");
+  if (status.ok()) return 0;
+  log_line(LogLevel::info, status.error().message);
+  return 1;
+}
+
+Result<std::unique_ptr<Store>> open_store_to_read(const Globals& globals) {
+  StoreOptions options;
+  options.read_only = true;
+  return Store::open(globals.root, std::move(options));
+}
+
+Result<std::unique_ptr<Store>> open_store_if_any(const Globals& globals) {
+  Result<std::unique_ptr<Store>> store = open_store_to_read(globals);
+  if (!store.ok() && store.error().code == ENOENT) return std::unique_ptr<Store>();
+  return store;
+}
+
+Result<std::unique_ptr<Store>> open_store_to_write(const Globals& globals, WhenMissing missing) {
+  StoreOptions options;
+  options.create = missing == WhenMissing::create;
+  options.on_wait = [&globals] {
+    note(globals, "waiting for another layerfs that is writing to " + globals.root);
+  };
+  return Store::open(globals.root, std::move(options));
+}
+
+const std::atomic<bool>* cancelled_by_signal() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);  // no SA_RESTART: blocked reads end with EINTR
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
+  return &g_cancelled;
+}
+
+void print_line(std::string_view line) {
+  std::fwrite(line.data(), 1, line.size(), stdout);
+  if (!line.ends_with('\n')) std::fputc('\n', stdout);
+}
+
+void print_json(const nlohmann::json& document) {
+  print_line(document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+void note(const Globals& globals, std::string_view sentence) {
+  if (!globals.quiet) log_line(LogLevel::info, sentence);
+}
+
+ProgressBar::ProgressBar(const Globals& globals)
+    : enabled_(!globals.quiet && ::isatty(STDERR_FILENO) == 1) {}
+
+ProgressBar::~ProgressBar() {
+  if (!drawn_) return;
+  std::fputs("\r\033[K", stderr);
+  std::fflush(stderr);
+}
+
+Progress ProgressBar::callback() {
+  if (!enabled_) return {};
+  return
+      [this](uint64_t done, uint64_t total, const std::string& what) { draw(done, total, what); };
+}
+
+void ProgressBar::draw(uint64_t done, uint64_t total, const std::string& what) {
+  static constexpr size_t kBarColumns = 20;
+  std::string line = human_size(done);
+  if (total > 0) {
+    size_t filled = static_cast<size_t>(std::min(1.0, double(done) / double(total)) * kBarColumns);
+    line = fmt::format("[{}{}] {} / {}", std::string(filled, '='),
+                       std::string(kBarColumns - filled, ' '), line, human_size(total));
+  }
+  line += "  " + printable(what);
+  winsize window{};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0)
+    line.resize(std::min<size_t>(line.size(), window.ws_col - 1));
+  fmt::print(stderr, "\r\033[K{}", line);
+  std::fflush(stderr);
+  drawn_ = true;
+}
+
+}  // namespace layerfs
