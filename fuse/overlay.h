@@ -7,17 +7,23 @@
 // (default_permissions) where mount options say so. Every mutation is one upper transaction: when a
 // call returned, it survives kill -9; when it failed, nothing changed.
 //
-// Inode lifetime: numbers are the kernel's node ids. Nothing is kept for a node that could be looked
-// up again, except a count of kernel references (remember/forget) for inodes without a name: an
-// unlinked inode that the kernel still references is an orphan in the upper, and goes at the last
-// forget, or at the next open of the upper after a crash.
+// Inode lifetime: numbers are the kernel's node ids. In memory there is only a count of kernel
+// references per inode the kernel knows: an inode whose last name went while the kernel references
+// it is an orphan in the upper, and goes at the last forget, or at the next open of the upper.
 //
 // Copy-up is by inode: metadata changes write an InodeRecord; content changes write only the ranges
 // touched (upper.h, bodies).
 //
-// Lock order: namespace lock (shared: lookup, list; exclusive: anything that changes names) ->
-// inode locks (sharded; two at a time in ascending order) -> upper. read and write take only the
-// inode lock. freeze() waits for running mutations and holds new ones back.
+// Directory order and cookies. A directory lists the names of its lower part first, bytewise; a
+// name's cookie is its rank there plus 1, also when an upper file replaced it. Then come the other
+// names by name_position (upper.h), which with bit 62 set is the cookie. So a cookie depends on the
+// name alone: it stays valid when that name goes, needs no state per open directory (OPENDIR is not
+// sent), and a file replaced by rename keeps its place, which ends loops that rewrite what they
+// list.
+//
+// Lock order: freeze gate -> namespace lock (shared: lookup, list; exclusive: anything that changes
+// names) -> inode locks (sharded; several at a time by ascending shard) -> upper. read and write
+// take only the inode lock. freeze() waits for running mutations and holds new ones back.
 // Thread-safety: every method from any thread. Errors carry Linux's errno.
 #pragma once
 
@@ -82,8 +88,11 @@ struct DirectoryEntry {
 class Overlay {
  public:
   struct Options {
-    bool read_only = false;     // EROFS for every mutation; `upper` may be null
-    bool kill_priv = true;      // clear suid/sgid/capability on write, truncate, chown
+    bool read_only = false;  // EROFS for every mutation; `upper` may be null
+    bool kill_priv = true;   // clear suid/sgid/capability on write, truncate, chown
+    // Whose filesystem statfs() describes, unless there is a size limit.
+    std::string host_directory;
+    std::function<Timestamp()> clock;  // default: CLOCK_REALTIME
   };
   // Both must outlive the overlay. Reaps orphans of a crash.
   static Result<std::unique_ptr<Overlay>> create(Lower& lower, Upper* upper, Options options);
@@ -94,7 +103,9 @@ class Overlay {
   virtual void forget(Ino ino, uint64_t count) = 0;
   virtual Result<Stat> make(Ino directory, std::string_view name, const NewNode& node,
                             const Caller& caller) = 0;
-  virtual Result<Stat> make_unnamed(Ino directory, uint32_t mode, const Caller& caller) = 0;  // O_TMPFILE
+  // O_TMPFILE; `linkable` unless O_EXCL.
+  virtual Result<Stat> make_unnamed(Ino directory, uint32_t mode, bool linkable,
+                                    const Caller& caller) = 0;
   virtual Result<Stat> link(Ino ino, Ino directory, std::string_view name) = 0;
   virtual Status unlink(Ino directory, std::string_view name) = 0;
   virtual Status rmdir(Ino directory, std::string_view name) = 0;
@@ -116,15 +127,18 @@ class Overlay {
   // Content.
   virtual Result<size_t> read(Ino ino, uint64_t offset, std::span<char> out) = 0;
   // `kill_priv`: the kernel asks for suid/sgid/capability to be cleared (FUSE_WRITE_KILL_SUIDGID).
-  virtual Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv) = 0;
-  virtual Status allocate(Ino ino, int mode, uint64_t offset, uint64_t length) = 0;  // fallocate(2)
+  virtual Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes,
+                               bool kill_priv) = 0;
+  // fallocate(2). `kill_priv` as in write: the caller lacks CAP_FSETID.
+  virtual Status allocate(Ino ino, int mode, uint64_t offset, uint64_t length, bool kill_priv) = 0;
   virtual Result<uint64_t> seek(Ino ino, uint64_t offset, int whence) = 0;  // SEEK_DATA, SEEK_HOLE
   virtual Result<size_t> copy_range(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
-                                    uint64_t length) = 0;
+                                    uint64_t length, bool kill_priv) = 0;
   virtual Status sync(Ino ino) = 0;  // 0: everything
 
   // Directories: entries in a fixed order, without "." and ".."; start with cookie 0. An entry that
-  // exists all the while is seen exactly once, whatever others create, delete or rename.
+  // exists all the while is seen exactly once, whatever others create, delete or rename. `visit`
+  // must not call back; false means the entry was not taken and ends the listing.
   using DirectoryVisitor = std::function<bool(const DirectoryEntry&)>;
   virtual Status list(Ino directory, uint64_t cookie, const DirectoryVisitor& visit) = 0;
   // The same with attributes, each counting one kernel reference when visit returned true.

@@ -6,10 +6,11 @@
 //
 // What it holds (keys: format.md):
 //   inode     I/<ino>           -> InodeRecord. For a lower inode: it overrides the lower's metadata.
-//   name      D/<dir>/<name>    -> the ino it names and its type, or a whiteout: the lower's name is gone.
+//   name      D/<dir>/<position><name> -> the ino it names and its type, or a whiteout: the lower's
+//                                name is gone. position = name_position(name): the order of readdir.
 //   xattr     X/<ino>/<name>    -> value. A lower inode whose record has own_xattrs ignores the lower's.
-//   range     E/<ino>/<offset>  -> length: [offset, offset+length) of this file is in its body, not
-//                                in the lower. Ranges are disjoint and not adjacent.
+//   range     E/<ino>/<offset>  -> length: [offset, offset+length), below lower_size_bytes, is in the
+//                                body, not in the lower. Ranges are disjoint and not adjacent.
 //   small     B/<ino>           -> the whole body of a small file that has no lower.
 //   orphan    O/<ino>           -> open but without a name; reaped at the next open.
 //   next      M/next_ino        -> numbers are handed out once, never reused.
@@ -17,8 +18,10 @@
 // same number, so a renamed lower directory keeps it and a new directory has none.
 //
 // Bodies. Where a regular file's bytes are: Body::lower (all from the lower inode of that number),
-// Body::small (in the record B), Body::file (data/<ino>; bytes in no range come from the lower
-// below lower_size_bytes and are holes above it). A shrunk file lowers lower_size_bytes for good.
+// Body::small (in the record B; zeros beyond its end), Body::file: below lower_size_bytes a range's
+// bytes are in data/<ino> and all others come from the lower; at and above lower_size_bytes
+// everything is in data/<ino>, its holes are holes and there are no ranges. A shrunk file lowers
+// lower_size_bytes for good. Bytes of data/<ino> beyond size_bytes are meaningless.
 //
 // Durability: apply() survives kill -9 of the process as soon as it returns; power loss only once
 // sync() returned. Body bytes are written before the transaction that makes them visible.
@@ -36,6 +39,7 @@
 #include <string_view>
 #include <vector>
 
+#include "layerdb/base/hash.h"
 #include "layerdb/base/result.h"
 #include "layerdb/object/types.h"
 
@@ -63,8 +67,17 @@ struct InodeRecord {
 struct UpperName {
   Ino ino = 0;                       // 0: whiteout
   FileType type = FileType::whiteout;
+  bool over_lower = false;           // the lower directory of the same number has this name, too
+                                     // (always so for a whiteout)
   bool whiteout() const { return ino == 0; }
 };
+
+// Where a name stands in its directory (62 bits, never 0): stable, whatever comes and goes around
+// it. Two names of one directory share a position once in 2^62 pairs.
+inline uint64_t name_position(std::string_view name) {
+  uint64_t position = checksum64(name) >> 2;
+  return position == 0 ? 1 : position;
+}
 
 struct Range {
   uint64_t offset = 0;
@@ -115,20 +128,25 @@ class Upper {
   // False only when the directory certainly has no records (cheap; a filter in memory).
   virtual bool may_have_names(Ino directory) = 0;
   using NameVisitor = std::function<bool(std::string_view name, const UpperName&)>;
+  // Names > `after`, bytewise ascending (sorts the directory in memory: for commit and diff).
   virtual Status list_names(Ino directory, std::string_view after, const NameVisitor&) = 0;
+  // Names whose position is > `after_position`, by position. Streams.
+  virtual Status list_by_position(Ino directory, uint64_t after_position, const NameVisitor&) = 0;
   virtual Result<std::optional<std::string>> xattr(Ino ino, std::string_view name) = 0;
   virtual Result<Xattrs> xattrs(Ino ino) = 0;
   virtual Result<std::string> small_body(Ino ino) = 0;
   virtual Result<std::vector<Range>> ranges(Ino ino, uint64_t offset, uint64_t length) = 0;
 
-  // Body files. read fills holes with zeros and is short only at the file's end.
+  // Body files, made when first written to; a missing one is empty. read fills holes with zeros and
+  // is short only at the file's end. seek at or past the end: ENXIO.
   virtual Result<size_t> read_body(Ino ino, uint64_t offset, std::span<char> out) = 0;
   virtual Status write_body(Ino ino, uint64_t offset, std::string_view bytes) = 0;
   virtual Status truncate_body(Ino ino, uint64_t size_bytes) = 0;
   virtual Status punch_body(Ino ino, uint64_t offset, uint64_t length) = 0;
   virtual Status allocate_body(Ino ino, uint64_t offset, uint64_t length) = 0;
   virtual Result<uint64_t> seek_body(Ino ino, uint64_t offset, int whence) = 0;
-  virtual Status remove_body(Ino ino) = 0;
+  virtual Status remove_body(Ino ino) = 0;  // nothing there: success
+  virtual Result<uint64_t> body_blocks(Ino ino) = 0;  // allocated, in 512 byte units
 
   // Power-safe from here on: the log of transactions, and this inode's body (0: all bodies).
   virtual Status sync(Ino ino) = 0;

@@ -60,6 +60,8 @@ class Lower {
   // Calls `visit` for entries with names > `after` in bytewise order until it returns false.
   using Visitor = std::function<bool(std::string_view name, const LowerNode& node)>;
   virtual Status list(Ino directory, std::string_view after, const Visitor& visit) = 0;
+  // The same from the rank-th (0-based) name on: ranks never change, so readdir's cookies use them.
+  virtual Status list_from(Ino directory, uint64_t rank, const Visitor& visit) = 0;
 
   virtual Result<std::string> readlink(Ino ino) = 0;
   virtual Result<Xattrs> xattrs(Ino ino) = 0;
