@@ -85,7 +85,10 @@ struct TreeRef {
   uint64_t inode_count = 0;
   uint32_t entry_count = 0;
   uint32_t subdirectory_count = 0;
-  uint64_t whiteout_count = 0;     // whiteouts and opaque directories in the whole subtree
+  // Of the whole subtree, so that merging need not walk what cannot concern it:
+  uint64_t whiteout_count = 0;     // whiteouts, opaque and implicit directories: only diffs have them
+  uint64_t linked_count = 0;       // entries with a link_id
+  uint64_t content_bytes = 0;      // regular file sizes (modulo 2^64), entries with a link_id excepted
   bool operator==(const TreeRef&) const = default;
 };
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Writes a stored tree from a sorted preorder stream, page by page, with memory for the open
-// directories' current pages only.
-//   enter(name…) … add(entry)… add_subtree(entry with a TreeRef that exists already) … leave()
-// Names inside one directory must come in strictly ascending bytewise order (EINVAL otherwise: the
-// caller's bug).
+// Writes one directory's tree pages from its entries in strictly ascending bytewise order (EINVAL
+// otherwise, or for an invalid name: the caller's bug), with memory for one leaf page and the list
+// of finished pages. Subdirectories are built first: their entries carry a finished TreeRef. All
+// counts in a TreeRef are computed here.
 #pragma once
 
 #include <memory>
@@ -25,8 +24,10 @@ class DirectoryBuilder {
   DirectoryBuilder& operator=(DirectoryBuilder&&) noexcept;
   // A subdirectory's entry carries its finished TreeRef.
   Status add(const Entry& entry);
-  // Takes over a finished child page of another directory unchanged (merging huge directories).
-  Status add_page(const IndexChild& child, uint32_t subdirectories, uint64_t whiteouts);
+  // Takes over a finished leaf page of another directory unchanged (merging huge directories).
+  // Only between pages: at_page_start().
+  Status add_page(const IndexChild& child);
+  bool at_page_start() const;
   Result<TreeRef> finish();
 
  private:

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Walks stored trees page by page, so that callers never see paging: search by name, by number,
-// by rank, and ordered iteration from any name. Memory: a few pages, whatever the tree's size.
+// by rank, and ordered iteration from any name. ObjectId::none is the empty tree. Memory: a few
+// pages, whatever the tree's size. EUCLEAN when a page is damaged or names one that was not written
+// before it (objects are written children first, so cycles are impossible otherwise).
 // Thread-safety: TreeReader is stateless (all state is in the object store's cache); a
 // TreeIterator belongs to one thread.
 #pragma once
@@ -32,27 +34,31 @@ Result<TreePosition> find_delta(ObjectStore& objects, ObjectId dir, uint64_t del
 Result<TreePosition> find_rank(ObjectStore& objects, ObjectId tree, uint64_t rank);
 Result<uint64_t> rank_of(ObjectStore& objects, ObjectId tree, std::string_view name);
 
-// for (auto it = TRY(TreeIterator::from(...)); it.valid(); TRY(it.next())) …
+// for (auto it = TRY(TreeIterator::after(...)); it.valid(); TRY(it.next())) …
 class TreeIterator {
  public:
   // The first entry whose name is > `after` (or the first of all when `after` is empty).
   static Result<TreeIterator> after(ObjectStore& objects, ObjectId dir,
                                     std::string_view after = {});
+  // The first entry whose name is >= `name`.
+  static Result<TreeIterator> from(ObjectStore& objects, ObjectId dir, std::string_view name);
   bool valid() const;
   Status next();
   const TreePage& page() const;  // the leaf page and position of the current entry
   size_t index() const;
-  uint64_t delta() const;        // relative to the directory
+  uint64_t delta() const;  // relative to the directory
   std::string_view name() const { return page().name(index()); }
   Result<Entry> entry() const { return page().entry(index()); }
 
  private:
   struct Level {
     std::shared_ptr<const TreePage> page;
+    ObjectId id = ObjectId::none;
     size_t index = 0;
     uint64_t base = 0;  // numbers before this page
   };
   explicit TreeIterator(ObjectStore& objects) : objects_(&objects) {}
+  Status descend(ObjectId page, uint64_t base, std::string_view from);
   ObjectStore* objects_;
   std::vector<Level> levels_;
 };
