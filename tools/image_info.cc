@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/image_info.h"
+
+#include <algorithm>
+
+#include "tools/text.h"
+
+namespace layerfs {
+namespace {
+
+int64_t created_seconds(const ImageInfo& image) {
+  Result<int64_t> seconds = parse_rfc3339(image.created);
+  return seconds.ok() ? *seconds : image.record.imported_at;
+}
+
+}  // namespace
+
+std::string string_field(const nlohmann::json& object, const char* key) {
+  if (!object.is_object()) return {};
+  auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+std::string created_ago(const std::string& rfc3339) {
+  Result<int64_t> seconds = parse_rfc3339(rfc3339);
+  return seconds.ok() && *seconds >= 0 ? time_ago(*seconds) : "N/A";
+}
+
+std::vector<HistoryEntry> ImageInfo::history() const {
+  std::vector<HistoryEntry> out;
+  size_t next_layer = 0;
+  auto take_layer = [&](HistoryEntry& entry) {
+    entry.diff_id = layers[next_layer].diff_id;
+    entry.size_bytes = layers[next_layer].content_bytes;
+    ++next_layer;
+  };
+  auto steps = config.find("history");
+  if (steps != config.end() && steps->is_array()) {
+    for (const nlohmann::json& step : *steps) {
+      HistoryEntry entry{string_field(step, "created"),
+                         string_field(step, "created_by"),
+                         string_field(step, "author"),
+                         string_field(step, "comment"),
+                         std::nullopt,
+                         0};
+      bool empty = step.is_object() && step.contains("empty_layer") && step["empty_layer"] == true;
+      if (!empty && next_layer < layers.size()) take_layer(entry);
+      out.push_back(std::move(entry));
+    }
+  }
+  while (next_layer < layers.size()) take_layer(out.emplace_back());  // layers without history
+  return out;
+}
+
+Result<ImageInfo> describe_image(Catalog& catalog, const ImageRecord& record) {
+  ImageInfo info;
+  info.record = record;
+  for (const Digest& diff_id : record.diff_ids) {
+    info.layers.push_back(TRY(catalog.layer(diff_id)));
+    info.size_bytes += info.layers.back().content_bytes;
+  }
+  for (const auto& [reference, image] : TRY(catalog.refs()))
+    if (image == record.id) info.references.push_back(reference);
+  info.config = nlohmann::json::parse(TRY(catalog.config(record.id)), nullptr, false);
+  if (!info.config.is_object()) info.config = nlohmann::json::object();
+  info.created = string_field(info.config, "created");
+  return info;
+}
+
+Result<std::vector<ImageInfo>> describe_images(Catalog& catalog) {
+  std::vector<ImageInfo> out;
+  for (const ImageRecord& record : TRY(catalog.images()))
+    out.push_back(TRY(describe_image(catalog, record)));
+  std::stable_sort(out.begin(), out.end(), [](const ImageInfo& a, const ImageInfo& b) {
+    return created_seconds(a) > created_seconds(b);
+  });
+  return out;
+}
+
+}  // namespace layerfs
