@@ -12,8 +12,9 @@
 //   range     E/<ino>/<offset>  -> length: [offset, offset+length), below lower_size_bytes, is in the
 //                                body, not in the lower. Ranges are disjoint and not adjacent.
 //   small     B/<ino>           -> the whole body of a small file that has no lower.
-//   orphan    O/<ino>           -> open but without a name; reaped at the next open.
-//   next      M/next_ino        -> numbers are handed out once, never reused.
+//   orphan    O/<ino>           -> open but without a name; open() reaps them: records and body.
+//   stale     R/<ino>           -> data/<ino> goes at the next open, unless the record has a body.
+//   meta      M/next_ino        -> numbers are handed out once, never reused.
 // Directories need no opaque mark: the lower part of a directory is the lower directory with the
 // same number, so a renamed lower directory keeps it and a new directory has none.
 //
@@ -26,8 +27,9 @@
 // Durability: apply() survives kill -9 of the process as soon as it returns; power loss only once
 // sync() returned. Body bytes are written before the transaction that makes them visible.
 // Thread-safety: every method from any thread; callers serialise conflicting changes of one inode
-// or directory (fuse/overlay.h, lock order). Errors: ENOSPC, EIO, EUCLEAN; a failed apply() changed
-// nothing and later ones may succeed.
+// or directory (fuse/overlay.h, lock order), from begin() to the end of apply(). Visitors may call
+// the upper. Errors: ENOSPC, EIO, EUCLEAN; a failed apply() changed nothing and later ones may
+// succeed. open(): EPROTO for an upper of a newer version, EBUSY when another process has it.
 #pragma once
 
 #include <cstdint>
@@ -114,6 +116,9 @@ class Upper {
     // Marks [offset, offset+length) as the body's own (merging neighbours), or clears the marks.
     virtual void add_range(Ino ino, Range range) = 0;
     virtual void clear_ranges(Ino ino, uint64_t from_offset) = 0;  // all at or above, clipping one
+    // The record no longer says Body::file: data/<ino> goes with this transaction. Call
+    // remove_body() once it is applied (delete_inode() implies drop_body()).
+    virtual void drop_body(Ino ino) = 0;
     virtual void put_orphan(Ino ino) = 0;
     virtual void delete_orphan(Ino ino) = 0;
   };
@@ -135,10 +140,13 @@ class Upper {
   virtual Result<std::optional<std::string>> xattr(Ino ino, std::string_view name) = 0;
   virtual Result<Xattrs> xattrs(Ino ino) = 0;
   virtual Result<std::string> small_body(Ino ino) = 0;
+  // Those that overlap [offset, offset + length), clipped to it, in order.
   virtual Result<std::vector<Range>> ranges(Ino ino, uint64_t offset, uint64_t length) = 0;
 
   // Body files, made when first written to; a missing one is empty. read fills holes with zeros and
-  // is short only at the file's end. seek at or past the end: ENXIO.
+  // is short only at the body file's end. seek at or past the end: ENXIO. A body may be written
+  // before the transaction that makes its record say Body::file: it starts empty, whatever a crash
+  // left under its number.
   virtual Result<size_t> read_body(Ino ino, uint64_t offset, std::span<char> out) = 0;
   virtual Status write_body(Ino ino, uint64_t offset, std::string_view bytes) = 0;
   virtual Status truncate_body(Ino ino, uint64_t size_bytes) = 0;
@@ -148,10 +156,10 @@ class Upper {
   virtual Status remove_body(Ino ino) = 0;  // nothing there: success
   virtual Result<uint64_t> body_blocks(Ino ino) = 0;  // allocated, in 512 byte units
 
-  // Power-safe from here on: the log of transactions, and this inode's body (0: all bodies).
+  // Power-safe from here on: this inode's body (0: all bodies), then the log of transactions.
   virtual Status sync(Ino ino) = 0;
 
-  // For commit and diff: every inode record, and every directory that has name records.
+  // For commit and diff: every inode record by number, every name record grouped by directory.
   virtual Status for_each_inode(const std::function<bool(Ino, const InodeRecord&)>& visit) = 0;
   virtual Status for_each_name(
       const std::function<bool(Ino directory, std::string_view name, const UpperName&)>&) = 0;

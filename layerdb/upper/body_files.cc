@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/upper/body_files.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace layerfs {
+
+namespace {
+// Above this many dirty bodies one syncfs(2) is cheaper than an fdatasync(2) each.
+constexpr size_t kSyncfsThreshold = 64;
+}  // namespace
+
+std::string BodyFiles::fanout(Ino ino) const {
+  return fmt::format("{}/{:02x}", directory_, ino & 0xff);
+}
+std::string BodyFiles::path(Ino ino) const { return fmt::format("{}/{:x}", fanout(ino), ino); }
+
+Result<UniqueFd> BodyFiles::open_evicting(const std::string& path, int flags) {
+  Result<UniqueFd> fd = open_file(path, flags, 0600);
+  if (!fd.ok() && (fd.error().code == EMFILE || fd.error().code == ENFILE)) {
+    forget_oldest(kOpenFiles / 8);
+    fd = open_file(path, flags, 0600);
+  }
+  return fd;
+}
+
+void BodyFiles::forget_oldest(size_t keep) {
+  std::vector<File> closing;  // close(2) outside the lock
+  std::lock_guard lock(mutex_);
+  while (open_.size() > keep) {
+    auto oldest = open_.find(ages_.back());
+    closing.push_back(std::move(oldest->second.file));
+    open_.erase(oldest);
+    ages_.pop_back();
+  }
+}
+
+void BodyFiles::remember(Ino ino, File file) {
+  {
+    std::lock_guard lock(mutex_);
+    auto [it, added] = open_.try_emplace(ino);
+    if (added) {
+      ages_.push_front(ino);
+      it->second.age = ages_.begin();
+    }
+    it->second.file = std::move(file);
+  }
+  forget_oldest(kOpenFiles);
+}
+
+Result<BodyFiles::File> BodyFiles::open(Ino ino) {
+  {
+    std::lock_guard lock(mutex_);
+    auto it = open_.find(ino);
+    if (it != open_.end()) {
+      ages_.splice(ages_.begin(), ages_, it->second.age);
+      return it->second.file;
+    }
+  }
+  UniqueFd fd = TRY(open_evicting(path(ino), read_only_ ? O_RDONLY : O_RDWR));
+  File file = std::make_shared<UniqueFd>(std::move(fd));
+  remember(ino, file);
+  return file;
+}
+
+bool BodyFiles::is_open(Ino ino) {
+  std::lock_guard lock(mutex_);
+  return open_.contains(ino);
+}
+
+Status BodyFiles::create(Ino ino) {
+  Result<File> present = open(ino);
+  if (present.ok()) return {};
+  if (present.error().code != ENOENT) return std::move(present).error();
+  constexpr int kFlags = O_RDWR | O_CREAT | O_EXCL;
+  Result<UniqueFd> fd = open_evicting(path(ino), kFlags);
+  if (!fd.ok() && fd.error().code == ENOENT) {
+    TRY(make_directories(fanout(ino), 0700));
+    fd = open_evicting(path(ino), kFlags);
+  }
+  if (!fd.ok()) return std::move(fd).error();
+  remember(ino, std::make_shared<UniqueFd>(std::move(*fd)));
+  std::lock_guard lock(mutex_);
+  dirty_[ino] = true;
+  return {};
+}
+
+void BodyFiles::mark_dirty(Ino ino) {
+  std::lock_guard lock(mutex_);
+  dirty_.try_emplace(ino, false);
+}
+
+uint64_t BodyFiles::allocated(int fd) const {
+  struct stat st;
+  return counted_ && ::fstat(fd, &st) == 0 ? static_cast<uint64_t>(st.st_blocks) * 512 : 0;
+}
+
+template <typename Change>
+Status BodyFiles::changing(Ino ino, Change change) {
+  File file = TRY(open(ino));
+  mark_dirty(ino);
+  uint64_t before = allocated(file->get());
+  Status status = change(file->get());
+  allocated_bytes_ += static_cast<int64_t>(allocated(file->get()) - before);
+  return status;
+}
+
+Result<size_t> BodyFiles::read(Ino ino, uint64_t offset, std::span<char> out) {
+  File file = TRY(open(ino));
+  return pread_full(file->get(), out, offset);
+}
+
+Status BodyFiles::write(Ino ino, uint64_t offset, std::string_view bytes) {
+  return changing(ino, [&](int fd) { return pwrite_full(fd, bytes, offset); });
+}
+
+Status BodyFiles::truncate(Ino ino, uint64_t size_bytes) {
+  return changing(ino, [&](int fd) -> Status {
+    if (::ftruncate(fd, static_cast<off_t>(size_bytes)) != 0)
+      return errno_error("truncate '" + path(ino) + "'");
+    return {};
+  });
+}
+
+Status BodyFiles::punch(Ino ino, uint64_t offset, uint64_t length) {
+  return changing(ino, [&](int fd) -> Status {
+    if (::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                    static_cast<off_t>(length)) == 0)
+      return {};
+    if (errno != EOPNOTSUPP) return errno_error("punch a hole into '" + path(ino) + "'");
+    // The host's filesystem has no holes to punch: zeros read the same.
+    struct stat st;
+    if (::fstat(fd, &st) != 0) return errno_error("stat '" + path(ino) + "'");
+    uint64_t end = std::min(offset + length, static_cast<uint64_t>(st.st_size));
+    static constexpr char kZeros[64 * 1024] = {};
+    while (offset < end) {
+      size_t step = std::min<uint64_t>(end - offset, sizeof kZeros);
+      TRY(pwrite_full(fd, {kZeros, step}, offset));
+      offset += step;
+    }
+    return {};
+  });
+}
+
+Status BodyFiles::allocate(Ino ino, uint64_t offset, uint64_t length) {
+  return changing(ino, [&](int fd) -> Status {
+    if (::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0)
+      return errno_error("allocate space in '" + path(ino) + "'");
+    return {};
+  });
+}
+
+Result<uint64_t> BodyFiles::seek(Ino ino, uint64_t offset, int whence) {
+  File file = TRY(open(ino));
+  off_t found = ::lseek(file->get(), static_cast<off_t>(offset), whence);
+  if (found < 0) return errno_error("seek in '" + path(ino) + "'");
+  return static_cast<uint64_t>(found);
+}
+
+Result<uint64_t> BodyFiles::blocks(Ino ino) {
+  File file = TRY(open(ino));
+  struct stat st;
+  if (::fstat(file->get(), &st) != 0) return errno_error("stat '" + path(ino) + "'");
+  return static_cast<uint64_t>(st.st_blocks);
+}
+
+Status BodyFiles::remove(Ino ino) {
+  File closing;
+  {
+    std::lock_guard lock(mutex_);
+    dirty_.erase(ino);
+    auto it = open_.find(ino);
+    if (it != open_.end()) {
+      closing = std::move(it->second.file);
+      ages_.erase(it->second.age);
+      open_.erase(it);
+    }
+  }
+  struct stat st {};
+  bool counting = counted_ && ::stat(path(ino).c_str(), &st) == 0;
+  if (::unlink(path(ino).c_str()) != 0) {
+    if (errno == ENOENT) return {};
+    return errno_error("remove '" + path(ino) + "'");
+  }
+  if (counting) allocated_bytes_ -= static_cast<int64_t>(st.st_blocks) * 512;
+  return {};
+}
+
+Status BodyFiles::sync_one(Ino ino, bool new_name) {
+  Result<File> file = open(ino);
+  if (!file.ok() && file.error().code == ENOENT) return {};  // removed meanwhile
+  if (!file.ok()) return std::move(file).error();
+  if (::fdatasync((*file)->get()) != 0) return errno_error("sync '" + path(ino) + "'");
+  if (!new_name) return {};
+  TRY(sync_directory(fanout(ino)));
+  return sync_directory(directory_);
+}
+
+Status BodyFiles::sync(Ino ino) {
+  bool new_name;
+  {
+    std::lock_guard lock(mutex_);
+    auto it = dirty_.find(ino);
+    if (it == dirty_.end()) return {};
+    new_name = it->second;
+    dirty_.erase(it);  // before the sync: a write during it makes the body dirty again
+  }
+  Status status = sync_one(ino, new_name);
+  if (!status.ok()) {
+    std::lock_guard lock(mutex_);
+    dirty_[ino] |= new_name;
+  }
+  return status;
+}
+
+Status BodyFiles::sync_all() {
+  std::unordered_map<Ino, bool> dirty;
+  {
+    std::lock_guard lock(mutex_);
+    dirty.swap(dirty_);
+  }
+  Status status;
+  if (dirty.size() > kSyncfsThreshold) {
+    Result<UniqueFd> fd = open_file(directory_, O_RDONLY | O_DIRECTORY);
+    if (!fd.ok() || ::syncfs(fd->get()) != 0) status = errno_error("sync '" + directory_ + "'");
+  } else {
+    for (auto [ino, new_name] : dirty)
+      if (status.ok()) status = sync_one(ino, new_name);
+  }
+  if (!status.ok()) {
+    std::lock_guard lock(mutex_);
+    for (auto [ino, new_name] : dirty) dirty_[ino] |= new_name;
+  }
+  return status;
+}
+
+Result<uint64_t> BodyFiles::allocated_bytes() {
+  if (!counted_) {
+    std::lock_guard lock(mutex_);
+    int64_t sum = 0;
+    for (const std::string& fan : TRY(list_directory(directory_)))
+      for (const std::string& name : TRY(list_directory(directory_ + "/" + fan))) {
+        struct stat st;
+        if (::stat((directory_ + "/" + fan + "/" + name).c_str(), &st) == 0)
+          sum += static_cast<int64_t>(st.st_blocks) * 512;
+      }
+    allocated_bytes_ = sum;
+    counted_ = true;
+  }
+  return static_cast<uint64_t>(std::max<int64_t>(allocated_bytes_, 0));
+}
+
+}  // namespace layerfs

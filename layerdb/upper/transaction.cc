@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/upper/transaction.h"
+
+#include <algorithm>
+
+namespace layerfs {
+
+namespace key = upper_key;
+
+namespace {
+rocksdb::Slice slice(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
+}  // namespace
+
+void UpperTransaction::keep_error(Status status) {
+  if (status_.ok()) status_ = std::move(status);
+}
+
+void UpperTransaction::put(const std::string& record_key, std::string_view value) {
+  rocksdb::Status status = batch_.Put(record_key, slice(value));
+  if (!status.ok()) keep_error(from_rocksdb(status, "build a transaction"));
+}
+
+void UpperTransaction::erase(const std::string& record_key) {
+  rocksdb::Status status = batch_.Delete(record_key);
+  if (!status.ok()) keep_error(from_rocksdb(status, "build a transaction"));
+}
+
+void UpperTransaction::erase_all(const std::string& prefix) {
+  std::vector<std::string> keys;
+  keep_error(upper_.scan(
+      prefix, "",
+      [&](std::string_view found, std::string_view) -> Result<bool> {
+        keys.emplace_back(found);
+        return true;
+      },
+      &batch_));
+  for (const std::string& found : keys) erase(found);
+}
+
+void UpperTransaction::put_inode(Ino ino, const InodeRecord& record) {
+  put(key::of(key::kInode, ino), key::encode_inode(record));
+  inodes_.push_back(ino);
+  if (record.body == Body::file) with_body_.push_back(ino);
+}
+
+void UpperTransaction::delete_inode(Ino ino) {
+  frees_ = true;
+  std::string record_key = key::of(key::kInode, ino);
+  Result<std::optional<std::string>> bytes = upper_.get(record_key, &batch_);
+  if (!bytes.ok()) return keep_error(std::move(bytes).error());
+  if (!bytes->has_value()) return;
+  Result<InodeRecord> record = key::decode_inode(**bytes);
+  if (!record.ok()) return keep_error(std::move(record).error());
+  erase(record_key);
+  if (record->own_xattrs) erase_all(key::of(key::kXattr, ino));
+  if (record->body == Body::small) erase(key::of(key::kSmallBody, ino));
+  if (record->body != Body::file) return;
+  erase_all(key::of(key::kRange, ino));
+  drop_body(ino);
+}
+
+void UpperTransaction::put_name(Ino directory, std::string_view name, UpperName target) {
+  frees_ |= target.whiteout();
+  put(key::name(directory, name), key::encode_name(target));
+  directories_.push_back(directory);
+}
+
+void UpperTransaction::delete_name(Ino directory, std::string_view name) {
+  frees_ = true;
+  erase(key::name(directory, name));
+}
+
+void UpperTransaction::delete_names(Ino directory) {
+  frees_ = true;
+  if (upper_.may_have_names(directory) || !directories_.empty())
+    erase_all(key::of(key::kName, directory));
+}
+
+void UpperTransaction::put_xattr(Ino ino, std::string_view name, std::string_view value) {
+  put(key::of(key::kXattr, ino, name), value);
+}
+
+void UpperTransaction::delete_xattr(Ino ino, std::string_view name) {
+  erase(key::of(key::kXattr, ino, name));
+}
+
+void UpperTransaction::put_small_body(Ino ino, std::string_view bytes) {
+  put(key::of(key::kSmallBody, ino), bytes);
+}
+
+void UpperTransaction::delete_small_body(Ino ino) { erase(key::of(key::kSmallBody, ino)); }
+
+void UpperTransaction::add_range(Ino ino, Range range) {
+  if (range.length == 0) return;
+  uint64_t start = range.offset;
+  uint64_t end = range.offset + range.length;
+  std::vector<uint64_t> merged;  // offsets of the ranges that become part of this one
+  bool covered = false;
+  keep_error(upper_.scan_ranges(
+      ino, start,
+      [&](const Range& old) {
+        uint64_t old_end = old.offset + old.length;
+        if (old.offset > end) return false;
+        if (old_end < start) return true;  // only the first one can be
+        covered = old.offset <= start && old_end >= end;
+        if (covered) return false;
+        start = std::min(start, old.offset);
+        end = std::max(end, old_end);
+        merged.push_back(old.offset);
+        return true;
+      },
+      &batch_));
+  if (covered) return;
+  for (uint64_t offset : merged)
+    if (offset != start) erase(key::range(ino, offset));
+  put(key::range(ino, start), key::encode_number(end - start));
+}
+
+void UpperTransaction::clear_ranges(Ino ino, uint64_t from_offset) {
+  std::vector<Range> found;
+  keep_error(upper_.scan_ranges(
+      ino, from_offset,
+      [&](const Range& old) {
+        if (old.offset + old.length > from_offset) found.push_back(old);
+        return true;
+      },
+      &batch_));
+  for (const Range& old : found) {
+    if (old.offset >= from_offset)
+      erase(key::range(ino, old.offset));
+    else
+      put(key::range(ino, old.offset), key::encode_number(from_offset - old.offset));
+  }
+}
+
+void UpperTransaction::drop_body(Ino ino) {
+  frees_ = true;
+  std::erase(with_body_, ino);
+  put(key::of(key::kStaleBody, ino), "");
+}
+
+void UpperTransaction::put_orphan(Ino ino) { put(key::of(key::kOrphan, ino), ""); }
+void UpperTransaction::delete_orphan(Ino ino) { erase(key::of(key::kOrphan, ino)); }
+
+}  // namespace layerfs

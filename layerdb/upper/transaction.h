@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A transaction of UpperDb: an indexed write batch, so that what one call adds the next one sees.
+// An error while building (a record that does not parse, a failed read) is kept for apply().
+// Belongs to one thread.
+#pragma once
+
+#include <rocksdb/utilities/write_batch_with_index.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "layerdb/upper/upper_db.h"
+
+namespace layerfs {
+
+class UpperTransaction final : public Upper::Transaction {
+ public:
+  explicit UpperTransaction(UpperDb& upper) : upper_(upper) {}
+
+  void put_inode(Ino ino, const InodeRecord& record) override;
+  void delete_inode(Ino ino) override;
+  void put_name(Ino directory, std::string_view name, UpperName target) override;
+  void delete_name(Ino directory, std::string_view name) override;
+  void delete_names(Ino directory) override;
+  void put_xattr(Ino ino, std::string_view name, std::string_view value) override;
+  void delete_xattr(Ino ino, std::string_view name) override;
+  void put_small_body(Ino ino, std::string_view bytes) override;
+  void delete_small_body(Ino ino) override;
+  void add_range(Ino ino, Range range) override;
+  void clear_ranges(Ino ino, uint64_t from_offset) override;
+  void drop_body(Ino ino) override;
+  void put_orphan(Ino ino) override;
+  void delete_orphan(Ino ino) override;
+
+ private:
+  friend class UpperDb;
+  void put(const std::string& key, std::string_view value);
+  void erase(const std::string& key);
+  void erase_all(const std::string& prefix);
+  void keep_error(Status status);
+
+  UpperDb& upper_;
+  rocksdb::WriteBatchWithIndex batch_{rocksdb::BytewiseComparator(), 0, /*overwrite_key=*/true};
+  Status status_;
+  bool frees_ = false;            // makes room: let it pass a size limit
+  std::vector<Ino> inodes_;       // records put: for the filter
+  std::vector<Ino> directories_;  // names put: for the filter
+  std::vector<Ino> with_body_;    // records put that say Body::file
+};
+
+}  // namespace layerfs

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/upper/upper_db.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+
+#include "layerdb/upper/transaction.h"
+
+namespace layerfs {
+
+namespace key = upper_key;
+
+namespace {
+
+// Records visited with one hold of the database; the visitor runs between such batches.
+constexpr size_t kScanBatch = 256;
+// Numbers set aside by one record.
+constexpr Ino kReservedNumbers = 1024;
+// The database's size is looked at again after so many bytes of transactions.
+constexpr uint64_t kRecountBytes = 1 << 20;
+
+std::string_view view(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
+
+bool has_prefix(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
+}
+
+}  // namespace
+
+std::unique_ptr<Upper::Transaction> UpperDb::begin() {
+  return std::make_unique<UpperTransaction>(*this);
+}
+
+Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
+  auto& t = static_cast<UpperTransaction&>(*transaction);
+  TRY(std::move(t.status_));
+  if (options_.read_only) return Error{EROFS, "the upper of '" + directory_ + "' is read-only"};
+  if (!t.frees_) TRY(check_space(t.batch_.GetWriteBatch()->GetDataSize()));
+  TRY(reserve_numbers());
+  std::vector<Ino> removed;
+  {
+    std::lock_guard lock(body_mutex_);
+    removed.swap(removed_);
+    for (Ino ino : t.with_body_)
+      if (fresh_.contains(ino)) t.erase(key::of(key::kStaleBody, ino));
+  }
+  for (Ino ino : removed) t.erase(key::of(key::kStaleBody, ino));
+  // The filters first: a reader that sees the record must not be told that there is none.
+  for (Ino ino : t.inodes_)
+    if (ino < first_ino_) overridden_.insert(ino);
+  for (Ino directory : t.directories_) directories_.insert(directory);
+  Status status = write(t.batch_.GetWriteBatch());
+  std::lock_guard lock(body_mutex_);
+  if (!status.ok()) {
+    removed_.insert(removed_.end(), removed.begin(), removed.end());
+    return status;
+  }
+  for (Ino ino : t.with_body_) fresh_.erase(ino);
+  return {};
+}
+
+Status UpperDb::write(rocksdb::WriteBatch* batch) {
+  if (broken_) {
+    std::lock_guard lock(write_mutex_);
+    if (broken_) TRY(reopen());
+  }
+  std::shared_lock lock(db_mutex_);
+  if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
+  size_t size_bytes = batch->GetDataSize();
+  rocksdb::Status status = db_->Write(rocksdb::WriteOptions(), batch);
+  if (!status.ok()) {
+    broken_ = true;
+    return from_rocksdb(status, "write to '" + database_ + "'");
+  }
+  written_bytes_ += size_bytes;
+  return {};
+}
+
+Status UpperDb::reserve_numbers() {
+  if (next_ino_ <= reserved_ino_) return {};
+  Ino reserve;
+  {
+    std::lock_guard lock(write_mutex_);
+    reserve = next_ino_ + kReservedNumbers;
+  }
+  rocksdb::WriteBatch batch;
+  batch.Put(key::next_ino(), key::encode_number(reserve));
+  TRY(write(&batch));
+  Ino reserved = reserved_ino_;
+  while (reserved < reserve && !reserved_ino_.compare_exchange_weak(reserved, reserve)) {
+  }
+  return {};
+}
+
+Result<std::optional<std::string>> UpperDb::get(const std::string& record_key,
+                                                rocksdb::WriteBatchWithIndex* batch) {
+  std::shared_lock lock(db_mutex_);
+  if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
+  rocksdb::ReadOptions options;
+  rocksdb::Status status;
+  std::string value;
+  if (batch != nullptr)
+    status = batch->GetFromBatchAndDB(db_.get(), options, record_key, &value);
+  else
+    status = db_->Get(options, record_key, &value);
+  if (status.IsNotFound()) return std::optional<std::string>();
+  if (!status.ok()) return from_rocksdb(status, "read '" + database_ + "'");
+  return std::optional(std::move(value));
+}
+
+Status UpperDb::scan(const std::string& prefix, const std::string& after,
+                     const RecordVisitor& visit, rocksdb::WriteBatchWithIndex* batch) {
+  std::string start = prefix + after;
+  bool skip_equal = !after.empty();
+  for (;;) {
+    std::vector<std::pair<std::string, std::string>> found;
+    {
+      std::shared_lock lock(db_mutex_);
+      if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
+      std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(rocksdb::ReadOptions()));
+      if (batch != nullptr) it.reset(batch->NewIteratorWithBase(it.release()));
+      for (it->Seek(start); it->Valid() && found.size() < kScanBatch; it->Next()) {
+        std::string_view record_key = view(it->key());
+        if (!has_prefix(record_key, prefix)) break;
+        if (skip_equal && record_key == start) continue;
+        found.emplace_back(record_key, view(it->value()));
+      }
+      if (!it->status().ok()) return from_rocksdb(it->status(), "read '" + database_ + "'");
+    }
+    for (const auto& [record_key, value] : found)
+      if (!TRY(visit(record_key, value))) return {};
+    if (found.size() < kScanBatch) return {};
+    start = std::move(found.back().first);
+    skip_equal = true;
+  }
+}
+
+Status UpperDb::scan_ranges(Ino ino, uint64_t offset,
+                            const std::function<bool(const Range&)>& visit,
+                            rocksdb::WriteBatchWithIndex* batch) {
+  std::string prefix = key::of(key::kRange, ino);
+  std::shared_lock lock(db_mutex_);
+  if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
+  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(rocksdb::ReadOptions()));
+  if (batch != nullptr) it.reset(batch->NewIteratorWithBase(it.release()));
+  it->SeekForPrev(key::range(ino, offset));
+  if (!it->Valid() || !has_prefix(view(it->key()), prefix)) it->Seek(key::range(ino, offset));
+  for (; it->Valid() && has_prefix(view(it->key()), prefix); it->Next())
+    if (!visit(TRY(key::decode_range(view(it->key()), view(it->value()))))) return {};
+  if (!it->status().ok()) return from_rocksdb(it->status(), "read '" + database_ + "'");
+  return {};
+}
+
+Result<std::optional<InodeRecord>> UpperDb::inode(Ino ino) {
+  if (ino < first_ino_ && !overridden_.contains(ino)) return std::optional<InodeRecord>();
+  std::optional<std::string> bytes = TRY(get(key::of(key::kInode, ino)));
+  if (!bytes.has_value()) return std::optional<InodeRecord>();
+  return std::optional(TRY(key::decode_inode(*bytes)));
+}
+
+Result<std::optional<UpperName>> UpperDb::name(Ino directory, std::string_view name) {
+  if (!may_have_names(directory)) return std::optional<UpperName>();
+  std::optional<std::string> bytes = TRY(get(key::name(directory, name)));
+  if (!bytes.has_value()) return std::optional<UpperName>();
+  return std::optional(TRY(key::decode_name(*bytes)));
+}
+
+Status UpperDb::list_by_position(Ino directory, uint64_t after_position, const NameVisitor& visit) {
+  if (!may_have_names(directory)) return {};
+  // No name has the position 0, so the first key that may count is (position + 1, "").
+  std::string after = after_position == 0 ? "" : be64(after_position + 1);
+  return scan(key::of(key::kName, directory), after,
+              [&](std::string_view record_key, std::string_view value) -> Result<bool> {
+                return visit(key::name_of(record_key), TRY(key::decode_name(value)));
+              });
+}
+
+Status UpperDb::list_names(Ino directory, std::string_view after, const NameVisitor& visit) {
+  std::vector<std::pair<std::string, UpperName>> names;
+  TRY(list_by_position(directory, 0, [&](std::string_view name, const UpperName& target) {
+    if (name > after) names.emplace_back(name, target);
+    return true;
+  }));
+  std::sort(names.begin(), names.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto& [name, target] : names)
+    if (!visit(name, target)) return {};
+  return {};
+}
+
+Result<std::optional<std::string>> UpperDb::xattr(Ino ino, std::string_view name) {
+  return get(key::of(key::kXattr, ino, name));
+}
+
+Result<Xattrs> UpperDb::xattrs(Ino ino) {
+  Xattrs out;
+  TRY(scan(key::of(key::kXattr, ino), "",
+           [&](std::string_view record_key, std::string_view value) -> Result<bool> {
+             out.emplace_back(key::rest(record_key), value);
+             return true;
+           }));
+  return out;
+}
+
+Result<std::string> UpperDb::small_body(Ino ino) {
+  std::optional<std::string> body = TRY(get(key::of(key::kSmallBody, ino)));
+  if (!body.has_value())
+    return Error{EUCLEAN, fmt::format("inode {} of '{}' has lost its body", ino, directory_)};
+  return std::move(*body);
+}
+
+Result<std::vector<Range>> UpperDb::ranges(Ino ino, uint64_t offset, uint64_t length) {
+  std::vector<Range> out;
+  uint64_t end = length > std::numeric_limits<uint64_t>::max() - offset
+                     ? std::numeric_limits<uint64_t>::max()
+                     : offset + length;
+  TRY(scan_ranges(ino, offset, [&](const Range& range) {
+    uint64_t from = std::max(range.offset, offset);
+    uint64_t to = std::min(range.offset + range.length, end);
+    if (from < to) out.push_back({from, to - from});
+    return range.offset < end;
+  }));
+  return out;
+}
+
+Status UpperDb::for_each_inode(const std::function<bool(Ino, const InodeRecord&)>& visit) {
+  return scan(std::string(1, key::kInode), "",
+              [&](std::string_view record_key, std::string_view value) -> Result<bool> {
+                return visit(key::ino(record_key), TRY(key::decode_inode(value)));
+              });
+}
+
+Status UpperDb::for_each_name(
+    const std::function<bool(Ino, std::string_view, const UpperName&)>& visit) {
+  return scan(std::string(1, key::kName), "",
+              [&](std::string_view record_key, std::string_view value) -> Result<bool> {
+                return visit(key::ino(record_key), key::name_of(record_key),
+                             TRY(key::decode_name(value)));
+              });
+}
+
+Result<std::vector<Ino>> UpperDb::orphans() {
+  std::vector<Ino> out;
+  TRY(scan(std::string(1, key::kOrphan), "",
+           [&](std::string_view record_key, std::string_view) -> Result<bool> {
+             out.push_back(key::ino(record_key));
+             return true;
+           }));
+  return out;
+}
+
+Result<size_t> UpperDb::read_body(Ino ino, uint64_t offset, std::span<char> out) {
+  Result<size_t> got = bodies_.read(ino, offset, out);
+  if (!got.ok() && got.error().code == ENOENT) return size_t{0};
+  return got;
+}
+
+// A body whose record does not say Body::file yet is noted as stale before it is made, so that a
+// crash before the transaction leaves nothing that a later open does not remove.
+Status UpperDb::ready_body(Ino ino) {
+  if (bodies_.is_open(ino)) return {};
+  std::optional<InodeRecord> record = TRY(inode(ino));
+  if (record.has_value() && record->body == Body::file) return bodies_.create(ino);
+  {
+    std::lock_guard lock(body_mutex_);
+    if (fresh_.contains(ino)) return bodies_.create(ino);
+    std::erase(removed_, ino);
+  }
+  rocksdb::WriteBatch batch;
+  batch.Put(key::of(key::kStaleBody, ino), "");
+  TRY(write(&batch));
+  TRY(bodies_.remove(ino));
+  TRY(bodies_.create(ino));
+  std::lock_guard lock(body_mutex_);
+  fresh_.insert(ino);
+  return {};
+}
+
+Status UpperDb::write_body(Ino ino, uint64_t offset, std::string_view bytes) {
+  TRY(ready_body(ino));
+  TRY(check_space(bytes.size()));
+  return bodies_.write(ino, offset, bytes);
+}
+
+Status UpperDb::truncate_body(Ino ino, uint64_t size_bytes) {
+  TRY(ready_body(ino));
+  return bodies_.truncate(ino, size_bytes);
+}
+
+Status UpperDb::punch_body(Ino ino, uint64_t offset, uint64_t length) {
+  TRY(ready_body(ino));
+  return bodies_.punch(ino, offset, length);
+}
+
+Status UpperDb::allocate_body(Ino ino, uint64_t offset, uint64_t length) {
+  TRY(ready_body(ino));
+  TRY(check_space(length));
+  return bodies_.allocate(ino, offset, length);
+}
+
+Result<uint64_t> UpperDb::seek_body(Ino ino, uint64_t offset, int whence) {
+  Result<uint64_t> found = bodies_.seek(ino, offset, whence);
+  if (!found.ok() && found.error().code == ENOENT) return errno_error("seek", ENXIO);
+  return found;
+}
+
+Result<uint64_t> UpperDb::body_blocks(Ino ino) {
+  Result<uint64_t> blocks = bodies_.blocks(ino);
+  if (!blocks.ok() && blocks.error().code == ENOENT) return uint64_t{0};
+  return blocks;
+}
+
+Status UpperDb::remove_body(Ino ino) {
+  TRY(bodies_.remove(ino));
+  std::lock_guard lock(body_mutex_);
+  fresh_.erase(ino);
+  removed_.push_back(ino);
+  return {};
+}
+
+Status UpperDb::sync_inherited() {
+  if (!inherited_) return {};
+  UniqueFd fd = TRY(open_file(directory_, O_RDONLY | O_DIRECTORY));
+  if (::syncfs(fd.get()) != 0) return errno_error("sync '" + directory_ + "'");
+  inherited_ = false;
+  return {};
+}
+
+Status UpperDb::sync(Ino ino) {
+  if (options_.read_only) return {};
+  TRY(sync_inherited());
+  TRY(ino == 0 ? bodies_.sync_all() : bodies_.sync(ino));
+  std::shared_lock lock(db_mutex_);
+  if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
+  rocksdb::Status status = db_->SyncWAL();
+  if (!status.ok()) {
+    broken_ = true;
+    return from_rocksdb(status, "sync '" + database_ + "'");
+  }
+  return {};
+}
+
+Result<uint64_t> UpperDb::database_bytes() {
+  std::error_code code;
+  uint64_t sum = 0;
+  // Files come and go while we look; one that is gone counts nothing.
+  for (std::filesystem::directory_iterator it(database_, code), end; !code && it != end;
+       it.increment(code)) {
+    std::error_code gone;
+    uint64_t size = it->file_size(gone);
+    if (!gone) sum += size;
+  }
+  if (code) return Error{code.value(), "list '" + database_ + "': " + code.message()};
+  return sum;
+}
+
+Result<uint64_t> UpperDb::stored_bytes() {
+  return TRY(database_bytes()) + TRY(bodies_.allocated_bytes());
+}
+
+Status UpperDb::check_space(uint64_t more_bytes) {
+  if (options_.size_limit_bytes == 0) return {};
+  if (counted_database_bytes_ == 0 || written_bytes_ > kRecountBytes) {
+    counted_database_bytes_ = TRY(database_bytes());
+    written_bytes_ = 0;
+  }
+  uint64_t used = counted_database_bytes_ + written_bytes_ + TRY(bodies_.allocated_bytes());
+  if (used + more_bytes > options_.size_limit_bytes)
+    return Error{ENOSPC, fmt::format("'{}' has reached its size limit of {} bytes", directory_,
+                                     options_.size_limit_bytes)};
+  return {};
+}
+
+}  // namespace layerfs

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The Upper over RocksDB: one column family, no syncs but sync(), small buffers (a machine runs
+// many mounts). After a failed write RocksDB refuses all others; apply() then reopens the database
+// first, so that a disk that was full or faulty for a moment does no lasting harm.
+//
+// Lock order: write_mutex_ -> db_mutex_ (shared: any use of db_; exclusive: reopening). Neither is
+// held while a visitor runs.
+#pragma once
+
+#include <rocksdb/db.h>
+#include <rocksdb/options.h>
+#include <rocksdb/utilities/write_batch_with_index.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "layerdb/upper/body_files.h"
+#include "layerdb/upper/ino_set.h"
+#include "layerdb/upper/records.h"
+#include "layerdb/upper/upper.h"
+
+namespace layerfs {
+
+Error from_rocksdb(const rocksdb::Status& status, const std::string& what);
+
+class UpperDb final : public Upper {
+ public:
+  UpperDb(const std::string& directory, Options options);
+  ~UpperDb() override;
+  Status initialise(Ino first_ino);
+
+  std::unique_ptr<Transaction> begin() override;
+  Status apply(std::unique_ptr<Transaction> transaction) override;
+  Ino allocate_ino() override { return next_ino_++; }
+
+  Result<std::optional<InodeRecord>> inode(Ino ino) override;
+  Result<std::optional<UpperName>> name(Ino directory, std::string_view name) override;
+  bool may_have_names(Ino directory) override { return directories_.contains(directory); }
+  Status list_names(Ino directory, std::string_view after, const NameVisitor& visit) override;
+  Status list_by_position(Ino directory, uint64_t after_position,
+                          const NameVisitor& visit) override;
+  Result<std::optional<std::string>> xattr(Ino ino, std::string_view name) override;
+  Result<Xattrs> xattrs(Ino ino) override;
+  Result<std::string> small_body(Ino ino) override;
+  Result<std::vector<Range>> ranges(Ino ino, uint64_t offset, uint64_t length) override;
+
+  Result<size_t> read_body(Ino ino, uint64_t offset, std::span<char> out) override;
+  Status write_body(Ino ino, uint64_t offset, std::string_view bytes) override;
+  Status truncate_body(Ino ino, uint64_t size_bytes) override;
+  Status punch_body(Ino ino, uint64_t offset, uint64_t length) override;
+  Status allocate_body(Ino ino, uint64_t offset, uint64_t length) override;
+  Result<uint64_t> seek_body(Ino ino, uint64_t offset, int whence) override;
+  Status remove_body(Ino ino) override;
+  Result<uint64_t> body_blocks(Ino ino) override;
+  Status sync(Ino ino) override;
+
+  Status for_each_inode(const std::function<bool(Ino, const InodeRecord&)>& visit) override;
+  Status for_each_name(
+      const std::function<bool(Ino, std::string_view, const UpperName&)>& visit) override;
+  Result<std::vector<Ino>> orphans() override;
+  Result<uint64_t> stored_bytes() override;
+  uint64_t size_limit_bytes() const override { return options_.size_limit_bytes; }
+
+  // For the transaction: one value, and visiting the records whose keys start with `prefix` and are
+  // > prefix + after, with the transaction's own changes on top when `batch` is given.
+  Result<std::optional<std::string>> get(const std::string& key,
+                                         rocksdb::WriteBatchWithIndex* batch = nullptr);
+  using RecordVisitor = std::function<Result<bool>(std::string_view key, std::string_view value)>;
+  Status scan(const std::string& prefix, const std::string& after, const RecordVisitor& visit,
+              rocksdb::WriteBatchWithIndex* batch = nullptr);
+  // The range of `ino` that starts at or before `offset` and the ones after it, until `visit`
+  // returns false.
+  Status scan_ranges(Ino ino, uint64_t offset, const std::function<bool(const Range&)>& visit,
+                     rocksdb::WriteBatchWithIndex* batch = nullptr);
+
+ private:
+  Status open_database();
+  Status reopen();  // with write_mutex_ held
+  Status check_version(Ino first_ino);
+  Status fill_filters();
+  Status reap();  // orphans and stale bodies a crash left
+  Status write(rocksdb::WriteBatch* batch);
+  Status reserve_numbers();
+  Status sync_inherited();
+  Status ready_body(Ino ino);  // before the first write to a body
+  Status check_space(uint64_t more_bytes);
+  Result<uint64_t> database_bytes();
+
+  const std::string directory_;  // the container's
+  const std::string database_;   // directory_/upper
+  const Options options_;
+  rocksdb::Options rocksdb_options_;
+  BodyFiles bodies_;
+
+  std::mutex write_mutex_;  // reserving numbers, reopening
+  std::shared_mutex db_mutex_;
+  std::unique_ptr<rocksdb::DB> db_;   // null only when even reopening read-only failed
+  std::atomic<bool> broken_ = false;  // a write failed: reopen before the next one
+
+  std::atomic<Ino> next_ino_ = 0;
+  std::atomic<Ino> reserved_ino_ = 0;  // numbers below are safe from reuse
+
+  Ino first_ino_ = 0;   // records of lower inodes are found through overridden_ first
+  InoSet overridden_;   // lower inodes that have, or had, a record
+  InoSet directories_;  // directories that have, or had, name records
+
+  std::mutex body_mutex_;          // guards the two below
+  std::unordered_set<Ino> fresh_;  // body made, record does not say Body::file yet
+  std::vector<Ino> removed_;       // body removed, its R record is still there
+
+  // What an earlier process wrote may not have been synced, and only this knows of it.
+  std::atomic<bool> inherited_ = false;
+
+  std::atomic<uint64_t> written_bytes_ = 0;  // since database_bytes was last looked at
+  std::atomic<uint64_t> counted_database_bytes_ = 0;
+
+  friend class UpperTransaction;
+};
+
+}  // namespace layerfs

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Opening an upper: database options, format version, filters, and what a crash left behind.
+#include <fmt/format.h>
+#include <rocksdb/cache.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/table.h>
+
+#include "layerdb/base/log.h"
+#include "layerdb/upper/transaction.h"
+#include "layerdb/upper/upper_db.h"
+
+namespace layerfs {
+
+namespace key = upper_key;
+
+namespace {
+
+// RocksDB's own log would be a file and several writes per open; its errors reach us as Status.
+class NoLog final : public rocksdb::Logger {
+ public:
+  using rocksdb::Logger::Logv;
+  void Logv(const char*, va_list) override {}
+};
+
+rocksdb::Options make_rocksdb_options(rocksdb::Env* env) {
+  rocksdb::Options options;
+  if (env != nullptr) options.env = env;
+  options.create_if_missing = true;
+  options.info_log = std::make_shared<NoLog>();
+  options.info_log_level = rocksdb::InfoLogLevel::FATAL_LEVEL;
+  options.write_buffer_size = 4 << 20;
+  options.max_write_buffer_number = 2;
+  options.arena_block_size = 64 << 10;
+  options.max_background_jobs = 2;
+  options.max_open_files = 64;
+  options.compression = rocksdb::kLZ4Compression;
+  options.target_file_size_base = 16 << 20;
+  options.max_bytes_for_level_base = 64 << 20;
+  // The log of the last run is replayed at the next open instead of being turned into a table at
+  // every close and open: both stay cheap, and no open writes more than a few small files.
+  options.avoid_flush_during_shutdown = true;
+  options.avoid_flush_during_recovery = true;
+  // After power loss the log may end in a part that was never synced: what was synced is a prefix.
+  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
+  options.skip_stats_update_on_db_open = true;
+  options.skip_checking_sst_file_sizes_on_db_open = true;
+  options.stats_dump_period_sec = 0;
+  options.stats_persist_period_sec = 0;
+  options.max_bgerror_resume_count = 0;  // apply() reopens; nothing retries behind our back
+  options.keep_log_file_num = 1;
+  rocksdb::BlockBasedTableOptions table;
+  table.block_cache = rocksdb::NewLRUCache(2 << 20, 0);
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  table.format_version = 5;
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return options;
+}
+
+}  // namespace
+
+Error from_rocksdb(const rocksdb::Status& status, const std::string& what) {
+  std::string message = what + ": " + status.ToString();
+  if (status.IsCorruption()) return {EUCLEAN, message};
+  if (status.IsNoSpace()) return {ENOSPC, message};
+  if (status.IsIOError() && message.find("lock") != std::string::npos)
+    return {EBUSY, what + ": another process has it open"};
+  return {EIO, message};
+}
+
+Result<std::unique_ptr<Upper>> Upper::open(const std::string& directory, Ino first_ino,
+                                           Options options) {
+  auto upper = std::make_unique<UpperDb>(directory, options);
+  TRY(upper->initialise(first_ino));
+  return std::unique_ptr<Upper>(std::move(upper));
+}
+
+UpperDb::UpperDb(const std::string& directory, Options options)
+    : directory_(directory),
+      database_(directory + "/upper"),
+      options_(options),
+      rocksdb_options_(make_rocksdb_options(options.env)),
+      bodies_(directory + "/data", options.read_only) {}
+
+UpperDb::~UpperDb() {
+  if (db_ != nullptr) (void)db_->Close();
+}
+
+Status UpperDb::initialise(Ino first_ino) {
+  if (!options_.read_only) TRY(make_directories(directory_ + "/data", 0700));
+  TRY(open_database());
+  TRY(check_version(first_ino));
+  TRY(fill_filters());
+  if (!options_.read_only) TRY(reap());
+  return {};
+}
+
+Status UpperDb::open_database() {
+  rocksdb::DB* db = nullptr;
+  rocksdb::Status status;
+  if (!options_.read_only) {
+    status = rocksdb::DB::Open(rocksdb_options_, database_, &db);
+  } else {
+    // A frozen daemon may still be compacting: a table that vanished meanwhile is worth a retry.
+    for (int attempt = 0; attempt < 5; ++attempt) {
+      rocksdb::Options options = rocksdb_options_;
+      options.create_if_missing = false;
+      options.max_open_files = -1;
+      status = rocksdb::DB::OpenForReadOnly(options, database_, &db);
+      if (status.ok()) break;
+    }
+  }
+  if (!status.ok()) return from_rocksdb(status, "open '" + database_ + "'");
+  db_.reset(db);
+  return {};
+}
+
+Status UpperDb::reopen() {
+  std::unique_lock lock(db_mutex_);
+  if (db_ != nullptr) (void)db_->Close();
+  db_.reset();
+  Status status = open_database();
+  if (!status.ok()) {  // no room to open it for writing: at least go on reading
+    rocksdb::DB* db = nullptr;
+    if (rocksdb::DB::OpenForReadOnly(rocksdb_options_, database_, &db).ok()) db_.reset(db);
+    return status;
+  }
+  broken_ = false;
+  return {};
+}
+
+Status UpperDb::check_version(Ino first_ino) {
+  std::optional<std::string> version = TRY(get(key::version()));
+  if (!version.has_value()) {
+    if (options_.read_only) return Error{EUCLEAN, "'" + database_ + "' is not an upper"};
+    rocksdb::WriteBatch batch;
+    batch.Put(key::version(), key::encode_number(key::kFormatVersion));
+    batch.Put(key::first_ino(), key::encode_number(first_ino));
+    TRY(write(&batch));
+    first_ino_ = next_ino_ = reserved_ino_ = first_ino;
+    return {};
+  }
+  inherited_ = !options_.read_only;
+  uint64_t number = TRY(key::decode_number(*version));
+  if (number > key::kFormatVersion)
+    return Error{EPROTO, fmt::format("'{}' has format {}, made by a newer version of layerfs",
+                                     database_, number)};
+  std::optional<std::string> first = TRY(get(key::first_ino()));
+  std::optional<std::string> next = TRY(get(key::next_ino()));
+  if (!first.has_value()) return Error{EUCLEAN, "'" + database_ + "' lacks its first number"};
+  first_ino_ = TRY(key::decode_number(*first));
+  next_ino_ = reserved_ino_ = next.has_value() ? TRY(key::decode_number(*next)) : Ino{first_ino_};
+  return {};
+}
+
+Status UpperDb::fill_filters() {
+  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(rocksdb::ReadOptions()));
+  std::string end = key::of(key::kInode, first_ino_);
+  for (it->Seek(std::string(1, key::kInode)); it->Valid() && it->key().compare(end) < 0; it->Next())
+    overridden_.insert(key::ino({it->key().data(), it->key().size()}));
+  // One step per name is cheaper than a seek, until a directory proves to be large.
+  constexpr int kSteps = 16;
+  Ino last = 0;
+  int same = 0;
+  it->Seek(std::string(1, key::kName));
+  while (it->Valid() && it->key()[0] == key::kName) {
+    Ino directory = key::ino({it->key().data(), it->key().size()});
+    if (directory != last) {
+      directories_.insert(directory);
+      last = directory;
+      same = 0;
+    }
+    if (++same < kSteps)
+      it->Next();
+    else
+      it->Seek(key::of(key::kName, directory + 1));
+  }
+  if (!it->status().ok()) return from_rocksdb(it->status(), "read '" + database_ + "'");
+  return {};
+}
+
+Status UpperDb::reap() {
+  std::vector<Ino> gone = TRY(orphans());
+  if (!gone.empty()) {
+    std::unique_ptr<Transaction> transaction = begin();
+    for (Ino ino : gone) {
+      transaction->delete_inode(ino);
+      transaction->delete_orphan(ino);
+    }
+    TRY(apply(std::move(transaction)));
+  }
+  std::vector<Ino> stale;
+  TRY(scan(std::string(1, key::kStaleBody), "",
+           [&](std::string_view record_key, std::string_view) -> Result<bool> {
+             stale.push_back(key::ino(record_key));
+             return true;
+           }));
+  rocksdb::WriteBatch batch;
+  for (Ino ino : stale) {
+    std::optional<InodeRecord> record = TRY(inode(ino));
+    if (!record.has_value() || record->body != Body::file) TRY(bodies_.remove(ino));
+    batch.Delete(key::of(key::kStaleBody, ino));
+  }
+  if (batch.Count() == 0) return {};
+  return write(&batch);
+}
+
+}  // namespace layerfs
