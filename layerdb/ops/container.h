@@ -42,12 +42,15 @@ Result<UniqueFd> lock_containers(const std::string& root);
 // ENOENT "no container 'x'; `layerfs ps` lists them".
 Result<Container> find_container(const std::string& root, const std::string& name);
 Result<std::vector<Container>> list_containers(const std::string& root);  // sorted by name
-// Needs the containers lock. EEXIST.
+// Needs the containers lock. EEXIST; EINVAL for a name that is not valid. Appears whole or not at all.
 Result<Container> create_container(const std::string& root, Container description);
 // EBUSY while mounted.
 Status remove_container(const Container& container);
 // Who has it mounted; nullopt when nobody does (a stale mount.json of a killed daemon counts not).
 Result<std::optional<MountInfo>> mounted(const Container& container);
+// The daemon's part, with the container's lock held: what mounted() tells others.
+Status record_mount(const Container& container, const MountInfo& mount);
+Status forget_mount(const Container& container);  // nothing recorded: success
 std::string generate_container_name(const std::string& root);  // "adjective_noun", as docker's
 bool valid_container_name(const std::string& name);            // [a-zA-Z0-9][a-zA-Z0-9_.-]*
 
