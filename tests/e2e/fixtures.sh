@@ -42,7 +42,7 @@ make_tricky_tree() {
   mkdir -p "$at"/{bin,etc,empty,links,special,sparse,names,times,owners,xattrs,modes}
   echo hello >"$at/etc/hello"
   head -c 3000000 /dev/urandom >"$at/bin/random"
-  yes 'compressible' | head -c 5000000 >"$at/bin/text"
+  seq 1 700000 >"$at/bin/text"
   : >"$at/etc/empty-file"
   # Hard links in and across directories, to a symlink too.
   ln "$at/etc/hello" "$at/links/hello"
@@ -66,7 +66,7 @@ make_tricky_tree() {
 a newline"
   echo quote >"$at/names/back\\slash and 'quote\""
   echo wide >"$at/names/grüße-日本語"
-  mkdir -p "$at/names/$long/../deep/$(printf 'directory-%d/' {1..40})"
+  mkdir -p "$at/names/deep/$(printf 'directory-%d/' {1..40})"
   echo deep >"$at/names/deep/$(printf 'directory-%d/' {1..40})file"
   for i in $(seq 1 120); do echo "file $i" >"$at/modes/$i"; done
   chmod 4755 "$at/modes/1"; chmod 2755 "$at/modes/2"; chmod 0000 "$at/modes/3"

@@ -1,0 +1,81 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# What layerfs exports is taken by skopeo, umoci, buildah and podman, and holds the committed change.
+source "$(dirname "$0")/lib.sh"
+in_private_namespace
+require_fuse
+
+make_shell_rootfs "$WORK/shell"
+tar -C "$WORK/shell" --numeric-owner -cf "$WORK/shell.tar" .
+lf import "$WORK/shell.tar" shell:base >/dev/null
+
+step "change and commit"
+root=$(mount_container shell:base work)
+echo "committed" >"$root/data/new"
+rm "$root/bin/stat"
+mkdir "$root/data/directory"
+ln "$root/data/new" "$root/data/directory/link"
+lf commit -m "a change" --author "Some One" work shell:changed >/dev/null
+lf umount work
+gone=$WORK/expected
+mkdir -p "$WORK/mnt/changed" "$gone"
+lf mount --read-only shell:changed "$WORK/mnt/changed"
+cp -a "$WORK/mnt/changed/." "$gone"
+lf umount "$WORK/mnt/changed"
+assert_missing "$gone/bin/stat"
+assert_eq "$(cat "$gone/data/directory/link")" committed "the change in the committed image"
+
+step "OCI directory, archive, docker-archive and tar, every compression"
+for compression in none gzip zstd; do
+  lf export shell:changed -o "$WORK/oci-$compression/" --compression $compression
+  lf export shell:changed -o "$WORK/oci-$compression.tar" --compression $compression
+done
+lf export shell:changed -o "$WORK/docker.tar" --format docker
+lf export shell:changed -o "$WORK/rootfs.tar" --format tar
+lf export shell:changed -o - --format docker >"$WORK/docker-stdout.tar"
+cmp "$WORK/docker.tar" "$WORK/docker-stdout.tar"
+gnu_untar "$WORK/rootfs.tar" "$WORK/flat"
+assert_same_trees "$gone" "$WORK/flat"
+
+step "skopeo"
+config=$(skopeo inspect --config "oci-archive:$WORK/oci-gzip.tar")
+assert_eq "$(jq -r '.rootfs.diff_ids | length' <<<"$config")" 2 "layers"
+assert_match "$(jq -r '.history[-1] | .comment, .author' <<<"$config" | tr '\n' ' ')" \
+  'a change.*Some One' "history"
+for compression in none gzip zstd; do
+  skopeo copy --quiet "oci:$WORK/oci-$compression" "dir:$WORK/dir-$compression"
+  skopeo copy --quiet "oci-archive:$WORK/oci-$compression.tar" "oci:$WORK/copied:$compression"
+done
+skopeo copy --quiet "docker-archive:$WORK/docker.tar" "oci:$WORK/copied:docker"
+skopeo inspect "docker-archive:$WORK/docker.tar" >/dev/null
+
+step "umoci"
+lf export shell:changed -o "$WORK/for-umoci/"
+tag=$(jq -r '.manifests[0].annotations["org.opencontainers.image.ref.name"]' \
+  "$WORK/for-umoci/index.json")
+umoci unpack --image "$WORK/for-umoci:$tag" "$WORK/bundle" 2>/dev/null
+assert_same_trees "$gone" "$WORK/bundle/rootfs"
+
+step "what we exported, imported again: the same image"
+id=$(lf --json inspect shell:changed | jq -r '.. | .id? // .Id? // empty' | head -n 1)
+for archive in oci-none.tar oci-gzip oci-zstd.tar docker.tar; do
+  assert_eq "$(LAYERFS_ROOT=$WORK/second-store "$LAYERFS" import "$WORK/$archive")" "$id" "$archive"
+done
+
+step "buildah and podman"
+storage="--root $WORK/containers --runroot $WORK/containers-run --storage-driver vfs"
+export CONTAINERS_STORAGE_CONF=$WORK/storage.conf
+: >"$CONTAINERS_STORAGE_CONF"
+container=$(buildah $storage from --quiet "oci-archive:$WORK/oci-gzip.tar")
+buildah_root=$(buildah $storage mount "$container")
+assert_eq "$(cat "$buildah_root/data/new")" committed "the change, in buildah"
+buildah $storage umount "$container" >/dev/null
+podman="podman $storage --cgroup-manager cgroupfs"
+for archive in oci-gzip.tar docker.tar; do
+  loaded=$($podman load --quiet -i "$WORK/$archive")
+  loaded=${loaded##*: }
+  assert_eq "$($podman run --rm --runtime runc --network none --cgroups=disabled "$loaded" \
+    /bin/sh -c 'cat /data/directory/link; ls /bin')" \
+    "$(printf 'committed\n'; ls "$gone/bin")" "podman run of $archive"
+done
