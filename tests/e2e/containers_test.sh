@@ -43,7 +43,7 @@ echo acknowledged >"$root/acknowledged"
 mkdir "$root/made"
 mv "$root/own-1" "$root/made/moved"
 sync -f "$root/acknowledged"
-pid=$(lf --json ps | jq -r '.[] | select((.name // .Name) == "many-1") | .pid // .Pid')
+pid=$(lf --json ps | jq -r '.[] | select(.Name == "many-1") | .Pid')
 kill -9 "$pid"
 umount -l "$root" 2>/dev/null || true
 wait_unmounted
@@ -168,7 +168,7 @@ lf rmi base >/dev/null
 lf images | grep -q everything || fail "removing one tag removed another image"
 
 step "gc gives the space back and hurts nothing that is left"
-for image in $(lf --json images | jq -r '.[].references[]? // empty'); do lf rmi "$image" >/dev/null; done
+for image in $(lf --json images | jq -r '.[].RepoTags[]'); do lf rmi "$image" >/dev/null; done
 lf gc --dry-run >/dev/null
 lf gc >/dev/null
 assert_eq "$(lf --json images | jq length)" 0 "images after removing all"

@@ -58,7 +58,7 @@ umoci unpack --image "$WORK/for-umoci:$tag" "$WORK/bundle" 2>/dev/null
 assert_same_trees "$gone" "$WORK/bundle/rootfs"
 
 step "what we exported, imported again: the same image"
-id=$(lf --json inspect shell:changed | jq -r '.. | .id? // .Id? // empty' | head -n 1)
+id=$(lf --json inspect shell:changed | jq -r '.[0].Id')
 for archive in oci-none.tar oci-gzip oci-zstd.tar docker.tar; do
   assert_eq "$(LAYERFS_ROOT=$WORK/second-store "$LAYERFS" import "$WORK/$archive")" "$id" "$archive"
 done

@@ -52,7 +52,7 @@ assert_same_trees() {  # EXPECTED ACTUAL [OPTION...]: names every difference
 # Everything a user can see of a store: what it must still hold after something was refused.
 store_state() {
   if [ -d "$STORE" ]; then
-    lf --json images; lf --json layers; lf --json ps
+    lf --json images; lf --json layers; lf --json ps | jq -r ".[].Name"
   fi
 }
 assert_fsck() { lf fsck >"$WORK/fsck.out" 2>&1 || { cat "$WORK/fsck.out"; fail "fsck found damage"; }; }
