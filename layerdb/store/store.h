@@ -8,9 +8,9 @@
 //
 // Durability and order of writing (format.md): groups are written to table files and ingested
 // first, then chunk index entries and objects go through the memtable without WAL; publish()
-// flushes those and only then writes the catalog batch, synced. A crash before that leaves groups
-// and objects nobody names: not visible, reclaimed by gc. Nothing visible ever names what is not
-// durable.
+// flushes those and only then writes the catalog batch and flushes it, too: RocksDB's manifest
+// naming that table file is the moment of publishing. A crash before that leaves groups and objects
+// nobody names: not visible, reclaimed by gc. Nothing visible ever names what is not durable.
 //
 // Thread-safety: const use (reading) from any thread; writing from one thread unless a class says
 // otherwise. Errors: EUCLEAN damage, EPROTO a store of a newer version, ENOENT no store (readers).
@@ -56,10 +56,12 @@ class Store {
   Catalog& catalog();
   Database& database();  // for gc, fsck, dump, df
 
-  // Makes everything written so far durable, then the batch, atomically (see above).
+  // Makes everything written so far durable, then the batch, atomically (see above). When it fails
+  // the store is as after the last publish: discard() was called.
   Status publish(CatalogBatch batch);
   // Takes back, as far as cheaply possible, what was written since the last publish (a failed
-  // import). What it cannot take back is invisible and left to gc.
+  // import); also errors after which RocksDB refuses to write. What it cannot take back is
+  // invisible and left to gc. No other thread may use the store meanwhile.
   void discard();
 
  private:

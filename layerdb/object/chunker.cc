@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/object/chunker.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+namespace layerfs {
+namespace {
+
+// splitmix64 from a fixed seed: any 256 random-looking numbers do, as long as they stay the same.
+constexpr std::array<uint64_t, 256> make_gear() {
+  std::array<uint64_t, 256> gear{};
+  uint64_t state = 0x6c61796572667331;  // "layerfs1"
+  for (uint64_t& entry : gear) {
+    uint64_t z = (state += 0x9e3779b97f4a7c15);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    entry = z ^ (z >> 31);
+  }
+  return gear;
+}
+constexpr std::array<uint64_t, 256> shifted(std::array<uint64_t, 256> gear) {
+  for (uint64_t& entry : gear) entry <<= 1;
+  return gear;
+}
+constexpr std::array<uint64_t, 256> kGear = make_gear();
+constexpr std::array<uint64_t, 256> kGearShifted = shifted(kGear);
+
+// Bits that must be zero at a cut; bit k sees the last k + 1 bytes, and bit 63 is lost to the two
+// byte step. Normalised chunking: harder (17 bits) before the target, easier (13) after.
+constexpr uint64_t kMaskHard = 0x0003'590d'5353'0000;
+constexpr uint64_t kMaskEasy = 0x0001'5909'0353'0000;
+static_assert(std::popcount(kMaskHard) == 17 && std::popcount(kMaskEasy) == 13);
+
+// The first cut in [from, to), or `to`. Two bytes a step (FastCDC 2020): the hash is shifted twice
+// at once, so the test after the first byte sees it, and therefore its mask, shifted by one.
+template <uint64_t kMask>
+inline size_t find_cut(const uint8_t* bytes, size_t from, size_t to, uint64_t& hash) {
+  uint64_t h = hash;
+  size_t i = from;
+  for (; i + 1 < to; i += 2) {
+    h = (h << 2) + kGearShifted[bytes[i]];
+    if ((h & (kMask << 1)) == 0) return i;
+    h += kGear[bytes[i + 1]];
+    if ((h & kMask) == 0) return i + 1;
+  }
+  hash = h;
+  return to;
+}
+
+}  // namespace
+
+size_t next_chunk_size(std::string_view bytes) {
+  if (bytes.size() <= kMinChunkBytes) return bytes.size();
+  const uint8_t* data = reinterpret_cast<const uint8_t*>(bytes.data());
+  size_t end = std::min(bytes.size(), kMaxChunkBytes);
+  size_t target = std::min(end, kTargetChunkBytes);
+  uint64_t hash = 0;
+  size_t cut = find_cut<kMaskHard>(data, kMinChunkBytes, target, hash);
+  if (cut == target) cut = find_cut<kMaskEasy>(data, target, end, hash);
+  return cut;
+}
+
+}  // namespace layerfs

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/store/chunk_store.h"
+
+#include <fmt/format.h>
+
+#include "layerdb/base/coding.h"
+#include "layerdb/object/chunker.h"
+#include "layerdb/store/chunk_store_impl.h"
+#include "layerdb/store/fingerprint_key.h"
+
+namespace layerfs {
+
+StoredChunks::StoredChunks(Database& database, size_t cache_bytes, FingerprintFunction hash)
+    : database_(database), hash_(hash), cache_(cache_bytes), writer_(database, 1) {}
+
+Result<ChunkAddress> StoredChunks::put(std::string_view chunk) {
+  if (database_.read_only()) return Error{EROFS, "the store is open for reading only"};
+  if (chunk.empty() || chunk.size() > kMaxChunkBytes)
+    return Error{EINVAL, fmt::format("a chunk cannot have {} bytes", chunk.size())};
+  counters_.chunks_put++;
+  counters_.put_bytes += chunk.size();
+  Fingerprint fingerprint = hash_(chunk);
+  Found found = TRY(find(fingerprint, chunk));
+  if (found.address) {
+    counters_.chunks_shared++;
+    return *found.address;
+  }
+  if (open_group_.size() + chunk.size() > kMaxGroupBytes) TRY(seal());
+  ChunkAddress address{open_number(), static_cast<uint32_t>(open_group_.size())};
+  if (open_group_.empty()) open_group_.reserve(kMaxGroupBytes);
+  open_group_.append(chunk);
+  open_entries_.push_back({fingerprint, address.offset, found.collision});
+  pending_.emplace(fingerprint, address);
+  counters_.new_bytes += chunk.size();
+  return address;
+}
+
+Result<StoredChunks::Found> StoredChunks::find(const Fingerprint& fingerprint,
+                                               std::string_view chunk) {
+  Found found;
+  auto [it, end] = pending_.equal_range(fingerprint);
+  for (; it != end && !found.address; ++it) TRY(compare(it->second, chunk, found));
+  if (found.address) return found;
+
+  rocksdb::PinnableSlice record;
+  if (!TRY(database_.get(Family::chunk_index, fingerprint_key(fingerprint), record))) return found;
+  for (ChunkAddress candidate : TRY(decode_addresses({record.data(), record.size()}))) {
+    TRY(compare(candidate, chunk, found));
+    if (found.address) break;
+  }
+  return found;
+}
+
+// Only equal bytes make a match. A candidate that is gone (its import was discarded, and its number
+// may have been given again) or damaged is none: the chunk is then stored afresh.
+Status StoredChunks::compare(ChunkAddress candidate, std::string_view chunk, Found& found) {
+  std::string_view group = open_group_;
+  Bytes stored;
+  if (candidate.group != open_number()) {
+    Result<Bytes> read = read_group(candidate.group);
+    if (!read.ok() && read.error().code == EUCLEAN) return {};
+    stored = TRY(std::move(read));
+    group = *stored;
+  }
+  if (candidate.offset < group.size() && group.substr(candidate.offset, chunk.size()) == chunk)
+    found.address = candidate;
+  else
+    found.collision = true;
+  return {};
+}
+
+Status StoredChunks::seal() {
+  if (open_group_.empty()) return {};
+  std::vector<Fingerprint> fingerprints;
+  for (const IndexEntry& entry : open_entries_) fingerprints.push_back(entry.fingerprint);
+  auto raw = std::make_shared<const std::string>(std::move(open_group_));
+  open_group_ = {};
+  GroupId number = open_number();
+  TRY(writer_.submit(raw, std::exchange(open_entries_, {})));
+  cache_.insert(number, {raw, raw->capacity()});
+  pending_groups_.emplace_back(number, std::move(fingerprints));
+  forget_indexed();
+  return {};
+}
+
+void StoredChunks::forget_indexed() {
+  GroupId indexed = writer_.indexed_through();
+  for (; !pending_groups_.empty() && pending_groups_.front().first <= indexed;
+       pending_groups_.pop_front()) {
+    auto& [number, fingerprints] = pending_groups_.front();
+    for (const Fingerprint& fingerprint : fingerprints) {
+      auto [it, end] = pending_.equal_range(fingerprint);
+      while (it != end) it = it->second.group == number ? pending_.erase(it) : std::next(it);
+    }
+  }
+}
+
+Status StoredChunks::flush() {
+  TRY(seal());
+  TRY(writer_.flush());
+  forget_indexed();
+  return {};
+}
+
+void StoredChunks::discard(GroupId next) {
+  writer_.discard(next);
+  open_group_.clear();
+  open_entries_.clear();
+  pending_.clear();
+  pending_groups_.clear();
+  cache_.clear();
+}
+
+Result<std::shared_ptr<const std::string>> StoredChunks::read_group(GroupId group) {
+  return cache_.get(group, [&] { return load_group(group); });
+}
+
+Result<LruCache<std::string>::Loaded> StoredChunks::load_group(GroupId group) {
+  GroupWriter::Pending pending = writer_.find(group);
+  if (pending.raw) return LruCache<std::string>::Loaded{pending.raw, pending.raw->capacity()};
+  rocksdb::PinnableSlice stored;
+  std::string_view record;
+  if (pending.record) {
+    record = *pending.record;
+  } else {
+    if (!TRY(database_.get(Family::groups, be64(group), stored)))
+      return Error{EUCLEAN, fmt::format("group {} is missing from the store", group)};
+    record = {stored.data(), stored.size()};
+    counters_.groups_read++;
+    counters_.compressed_bytes_read += record.size();
+  }
+  auto raw = std::make_shared<const std::string>(TRY(decode_group(group, record)));
+  counters_.decoded_bytes += raw->size();
+  return LruCache<std::string>::Loaded{raw, raw->capacity()};
+}
+
+ChunkStoreCounters StoredChunks::counters() const {
+  ChunkStoreCounters out;
+  out.groups_read = counters_.groups_read;
+  out.compressed_bytes_read = counters_.compressed_bytes_read;
+  out.decoded_bytes = counters_.decoded_bytes;
+  out.chunks_put = counters_.chunks_put;
+  out.chunks_shared = counters_.chunks_shared;
+  out.put_bytes = counters_.put_bytes;
+  out.new_bytes = counters_.new_bytes;
+  out.stored_bytes = writer_.stored_bytes();
+  return out;
+}
+
+}  // namespace layerfs

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The chunk store over the database's families groups and chunk_index. Private to layerdb/store and
+// its tests.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+
+#include "layerdb/store/chunk_store.h"
+#include "layerdb/store/group_writer.h"
+#include "layerdb/store/lru_cache.h"
+#include "layerdb/store/object_store_impl.h"
+
+namespace layerfs {
+
+class StoredChunks : public ChunkStore {
+ public:
+  // `hash` is another function only in tests of collisions.
+  StoredChunks(Database& database, size_t cache_bytes, FingerprintFunction hash = &fingerprint);
+
+  Result<ChunkAddress> put(std::string_view chunk) override;
+  Status flush() override;
+  Result<std::shared_ptr<const std::string>> read_group(GroupId group) override;
+  ChunkStoreCounters counters() const override;
+
+  // The number of the next new group.
+  GroupId next_group() const { return open_number(); }
+  // Forgets chunks that are not in the database yet and starts anew with group number `next`.
+  void discard(GroupId next);
+
+ private:
+  using Bytes = std::shared_ptr<const std::string>;
+
+  GroupId open_number() const { return writer_.next_number(); }
+  Status seal();
+  void forget_indexed();
+  struct Found {
+    std::optional<ChunkAddress> address;
+    bool collision = false;  // a different chunk with this fingerprint is stored
+  };
+  Result<Found> find(const Fingerprint& fingerprint, std::string_view chunk);
+  Status compare(ChunkAddress candidate, std::string_view chunk, Found& found);
+  Result<LruCache<std::string>::Loaded> load_group(GroupId group);
+
+  Database& database_;
+  FingerprintFunction hash_;
+  LruCache<std::string> cache_;
+  GroupWriter writer_;
+
+  // The group being filled, and the chunks whose index entries are not in the database yet.
+  std::string open_group_;
+  std::vector<IndexEntry> open_entries_;
+  std::unordered_multimap<Fingerprint, ChunkAddress> pending_;
+  std::deque<std::pair<GroupId, std::vector<Fingerprint>>> pending_groups_;
+
+  struct AtomicCounters {
+    std::atomic<uint64_t> groups_read{0}, compressed_bytes_read{0}, decoded_bytes{0};
+    std::atomic<uint64_t> chunks_put{0}, chunks_shared{0}, put_bytes{0}, new_bytes{0};
+  } counters_;
+};
+
+}  // namespace layerfs

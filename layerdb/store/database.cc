@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/store/database.h"
+
+#include <fmt/format.h>
+#include <rocksdb/cache.h>
+#include <rocksdb/convenience.h>
+#include <rocksdb/env.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/table.h>
+
+#include <chrono>
+#include <thread>
+
+#include "layerdb/base/coding.h"
+#include "layerdb/base/sys.h"
+
+namespace layerfs {
+namespace {
+
+constexpr std::array<const char*, kFamilyCount> kFamilyNames = {
+    "default", "groups", "chunk_index", "objects", "object_index", "catalog"};
+constexpr std::string_view kFormatKey = "format";
+
+constexpr size_t kReaderBlockCacheBytes = 6 << 20;
+constexpr size_t kWriterBlockCacheBytes = 24 << 20;
+
+// RocksDB would write (and rotate, one reader against the other) LOG files into the store.
+class SilentLogger : public rocksdb::Logger {
+ public:
+  using rocksdb::Logger::Logv;
+  void Logv(const char*, va_list) override {}
+};
+
+rocksdb::Slice slice(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
+
+}  // namespace
+
+const char* family_name(Family family) {
+  return family == Family::meta ? "meta" : kFamilyNames[static_cast<size_t>(family)];
+}
+
+Error rocksdb_error(const rocksdb::Status& status, const std::string& what) {
+  int code = EIO;
+  if (status.IsNoSpace() || status.subcode() == rocksdb::Status::kNoSpace)
+    code = ENOSPC;
+  else if (status.IsCorruption())
+    code = EUCLEAN;
+  else if (status.IsNotFound() || status.IsPathNotFound())
+    code = ENOENT;
+  else if (status.IsNotSupported() && status.ToString().find("read only") != std::string::npos)
+    code = EROFS;
+  else if (status.IsBusy())
+    code = EBUSY;
+  std::string reason = code == ENOSPC ? "no space is left on the device" : status.ToString();
+  return {code, what + ": " + reason};
+}
+
+Database::Database(std::string path, const Options& options)
+    : path_(std::move(path)),
+      options_(options),
+      env_(options.env != nullptr ? options.env : rocksdb::Env::Default()) {}
+
+Database::~Database() { close(); }
+
+rocksdb::DBOptions Database::database_options() const {
+  rocksdb::DBOptions o;
+  o.env = env_;
+  o.create_if_missing = o.create_missing_column_families = options_.create && !options_.read_only;
+  o.info_log = std::make_shared<SilentLogger>();
+  o.max_open_files = -1;  // a reader depends on it (header)
+  o.max_background_jobs = 2;
+  o.avoid_flush_during_shutdown = true;
+  o.max_bgerror_resume_count = 0;  // an error stays until reopen()
+  o.stats_dump_period_sec = 0;
+  o.stats_persist_period_sec = 0;
+  o.skip_stats_update_on_db_open = true;
+  o.skip_checking_sst_file_sizes_on_db_open = true;  // every table is opened anyway
+  o.max_manifest_file_size = 1 << 20;
+  o.bytes_per_sync = 4 << 20;
+  return o;
+}
+
+rocksdb::ColumnFamilyOptions Database::family_options(Family family) const {
+  rocksdb::BlockBasedTableOptions table;
+  table.format_version = 5;
+  table.checksum = rocksdb::kXXH3;
+  table.index_block_restart_interval = 16;
+  table.block_cache = block_cache_;
+  table.cache_index_and_filter_blocks = true;
+  rocksdb::ColumnFamilyOptions o;
+  o.compression = rocksdb::kNoCompression;
+  o.write_buffer_size = 1 << 20;
+  switch (family) {
+    case Family::groups:
+      // Every value fills a block of its own; the decoded group is cached above, not the block.
+      // Ingested in key order, so there is never anything to compact.
+      table.no_block_cache = true;
+      table.block_cache = nullptr;
+      table.cache_index_and_filter_blocks = false;
+      o.disable_auto_compactions = true;
+      break;
+    case Family::chunk_index:
+    case Family::object_index:
+      table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+      o.write_buffer_size = 8 << 20;
+      break;
+    case Family::objects:
+      table.block_size = 16 << 10;
+      o.compression = rocksdb::kZSTD;
+      o.write_buffer_size = 16 << 20;
+      break;
+    case Family::meta:
+    case Family::catalog:
+      break;
+  }
+  o.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return o;
+}
+
+rocksdb::Options Database::group_table_options() const {
+  return rocksdb::Options(database_options(), family_options(Family::groups));
+}
+
+Result<std::unique_ptr<Database>> Database::open(const std::string& path, const Options& options) {
+  std::unique_ptr<Database> database(new Database(path, options));
+  bool exists = database->env_->FileExists(path + "/CURRENT").ok();
+  if (!exists && (options.read_only || !options.create))
+    return Error{ENOENT, "there is no store at '" + path + "'; `layerfs import` makes one"};
+  TRY(database->open_again_while_files_move());
+  return database;
+}
+
+// A writer may replace the manifest or delete a table between our reading its name and opening it.
+Status Database::open_again_while_files_move() {
+  constexpr int kAttempts = 8;
+  for (int attempt = 1;; ++attempt) {
+    Status status = open_once();
+    if (status.ok()) return check_format();
+    close();
+    bool may_have_moved = status.error().code == ENOENT || status.error().code == EUCLEAN ||
+                          status.error().code == EIO;
+    if (!options_.read_only || !may_have_moved || attempt == kAttempts) return status;
+    std::this_thread::sleep_for(std::chrono::milliseconds(attempt * 3));
+  }
+}
+
+Status Database::open_once() {
+  block_cache_ = rocksdb::NewLRUCache(
+      options_.read_only ? kReaderBlockCacheBytes : kWriterBlockCacheBytes, /*num_shard_bits=*/2);
+  rocksdb::DBOptions database_opts = database_options();
+  std::vector<rocksdb::ColumnFamilyDescriptor> families;
+  for (size_t i = 0; i < kFamilyCount; ++i)
+    families.emplace_back(kFamilyNames[i], family_options(static_cast<Family>(i)));
+  if (!options_.read_only && env_->FileExists(path_ + "/CURRENT").ok()) {
+    // A newer version's families must be named too, or RocksDB does not open to tell its version.
+    std::vector<std::string> present;
+    rocksdb::Status s = rocksdb::DB::ListColumnFamilies(database_opts, path_, &present);
+    if (!s.ok()) return rocksdb_error(s, "open the store at '" + path_ + "'");
+    for (const std::string& name : present)
+      if (std::find(kFamilyNames.begin(), kFamilyNames.end(), name) == kFamilyNames.end())
+        families.emplace_back(name, rocksdb::ColumnFamilyOptions());
+  }
+  rocksdb::DB* db = nullptr;
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::Status s =
+      options_.read_only
+          ? rocksdb::DB::OpenForReadOnly(database_opts, path_, families, &handles, &db)
+          : rocksdb::DB::Open(database_opts, path_, families, &handles, &db);
+  if (!s.ok()) return rocksdb_error(s, "open the store at '" + path_ + "'");
+  db_.reset(db);
+  std::copy_n(handles.begin(), kFamilyCount, handles_.begin());
+  unknown_handles_.assign(handles.begin() + kFamilyCount, handles.end());
+  return {};
+}
+
+Status Database::check_format() {
+  std::optional<std::string> record = TRY(get(Family::meta, kFormatKey));
+  if (!record) {
+    if (options_.read_only)
+      return Error{ENOENT, "the store at '" + path_ + "' is empty; `layerfs import` fills it"};
+    rocksdb::WriteBatch batch;
+    std::string value;
+    put_u32(value, kFormatVersion);
+    put_u32(value, kMinReaderVersion);
+    batch.Put(handle(Family::meta), slice(kFormatKey), value);
+    TRY(write(batch));
+    return flush({Family::meta});
+  }
+  Reader in(*record);
+  uint32_t version = in.u32(), min_reader = in.u32();
+  if (in.failed()) return Error{EUCLEAN, "the store at '" + path_ + "' has a damaged format record"};
+  if (options_.read_only ? min_reader > kFormatVersion : version > kFormatVersion)
+    return Error{EPROTO, fmt::format("the store at '{}' was made by a newer layerfs (its format is "
+                                     "{}, this program {}s up to {}); use that version",
+                                     path_, version, options_.read_only ? "read" : "write",
+                                     kFormatVersion)};
+  return {};
+}
+
+void Database::close() {
+  if (!db_) return;
+  for (rocksdb::ColumnFamilyHandle* handle : handles_)
+    if (handle != nullptr) db_->DestroyColumnFamilyHandle(handle);
+  for (rocksdb::ColumnFamilyHandle* handle : unknown_handles_)
+    db_->DestroyColumnFamilyHandle(handle);
+  handles_.fill(nullptr);
+  unknown_handles_.clear();
+  db_.reset();
+}
+
+Status Database::reopen() {
+  close();
+  return open_again_while_files_move();
+}
+
+Result<bool> Database::get(Family family, std::string_view key, rocksdb::PinnableSlice& value) {
+  if (!db_) return Error{EIO, "the store at '" + path_ + "' could not be opened again"};
+  rocksdb::Status s = db_->Get(rocksdb::ReadOptions(), handle(family), slice(key), &value);
+  if (s.IsNotFound()) return false;
+  if (!s.ok()) return rocksdb_error(s, std::string("read from ") + family_name(family));
+  return true;
+}
+
+Result<std::optional<std::string>> Database::get(Family family, std::string_view key) {
+  rocksdb::PinnableSlice value;
+  if (!TRY(get(family, key, value))) return std::optional<std::string>();
+  return std::optional<std::string>(value.ToString());
+}
+
+std::unique_ptr<rocksdb::Iterator> Database::iterate(Family family) {
+  rocksdb::ReadOptions options;
+  options.fill_cache = false;
+  options.total_order_seek = true;
+  return std::unique_ptr<rocksdb::Iterator>(db_->NewIterator(options, handle(family)));
+}
+
+Result<uint64_t> Database::last_number(Family family) {
+  auto it = iterate(family);
+  it->SeekToLast();
+  if (!it->status().ok())
+    return rocksdb_error(it->status(), std::string("read the end of ") + family_name(family));
+  if (!it->Valid()) return 0;
+  if (it->key().size() != 8)
+    return Error{EUCLEAN, std::string("the last key of ") + family_name(family) + " is no number"};
+  return decode_be64(it->key().data());
+}
+
+Status Database::write(rocksdb::WriteBatch& batch) {
+  if (options_.read_only) return Error{EROFS, "the store is open for reading only"};
+  if (!db_) return Error{EIO, "the store at '" + path_ + "' could not be opened again"};
+  rocksdb::WriteOptions options;
+  options.disableWAL = true;
+  rocksdb::Status s = db_->Write(options, &batch);
+  if (!s.ok()) return rocksdb_error(s, "write to the store at '" + path_ + "'");
+  return {};
+}
+
+Status Database::flush(std::initializer_list<Family> families) {
+  if (options_.read_only) return Error{EROFS, "the store is open for reading only"};
+  if (!db_) return Error{EIO, "the store at '" + path_ + "' could not be opened again"};
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  for (Family family : families) handles.push_back(handle(family));
+  rocksdb::FlushOptions options;
+  options.allow_write_stall = true;
+  rocksdb::Status s = db_->Flush(options, handles);
+  if (!s.ok()) return rocksdb_error(s, "write to the store at '" + path_ + "'");
+  return {};
+}
+
+Status Database::ingest_groups(const std::string& table_path) {
+  rocksdb::IngestExternalFileOptions options;
+  options.move_files = true;
+  options.write_global_seqno = false;
+  rocksdb::Status s = db_->IngestExternalFile(handle(Family::groups), {table_path}, options);
+  if (!s.ok()) return rocksdb_error(s, "add '" + table_path + "' to the store");
+  return {};
+}
+
+}  // namespace layerfs

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/store/group_writer.h"
+
+#include <rocksdb/env.h>
+#include <rocksdb/sst_file_writer.h>
+
+#include "layerdb/base/coding.h"
+#include "layerdb/store/fingerprint_key.h"
+
+namespace layerfs {
+namespace {
+
+constexpr int kCompressThreads = 2;
+constexpr size_t kMaxQueuedGroups = 24;  // not yet in the table file: 3 MiB of raw bytes
+
+}  // namespace
+
+void append_address(std::string& record, ChunkAddress address) {
+  put_varint(record, address.group);
+  put_varint(record, address.offset);
+}
+
+Result<std::vector<ChunkAddress>> decode_addresses(std::string_view record) {
+  std::vector<ChunkAddress> out;
+  Reader in(record);
+  while (in.remaining() > 0) {
+    uint64_t group = in.varint(), offset = in.varint();
+    if (in.failed() || group == 0 || offset >= kMaxGroupBytes)
+      return Error{EUCLEAN, "a record of chunk_index is damaged"};
+    out.push_back({group, static_cast<uint32_t>(offset)});
+  }
+  return out;
+}
+
+GroupWriter::GroupWriter(Database& database, GroupId first)
+    : database_(database),
+      table_path_(database.path() + ".ingest"),
+      first_pending_(first),
+      next_compress_(first),
+      next_write_(first),
+      next_submit_(first) {}
+
+GroupWriter::~GroupWriter() { stop(); }
+
+void GroupWriter::start() {
+  for (int i = 0; i < kCompressThreads; ++i) threads_.emplace_back([this] { compress_loop(); });
+  threads_.emplace_back([this] { table_loop(); });
+}
+
+void GroupWriter::stop() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  if (table_) {
+    table_.reset();
+    (void)database_.env()->DeleteFile(table_path_);
+  }
+  stopping_ = false;
+}
+
+void GroupWriter::discard(GroupId next) {
+  stop();
+  jobs_.clear();
+  first_pending_ = next_compress_ = next_write_ = next_submit_ = next;
+  flush_end_ = 0;
+  table_bytes_ = 0;
+  failure_ = {};
+}
+
+Status GroupWriter::submit(Bytes raw, std::vector<IndexEntry> entries) {
+  if (database_.read_only()) return Error{EROFS, "the store is open for reading only"};
+  if (threads_.empty()) start();
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] {
+    return !failure_.ok() || next_submit_ - next_write_ < kMaxQueuedGroups;
+  });
+  if (!failure_.ok()) return failure_;
+  jobs_.push_back({std::move(raw), nullptr, std::move(entries)});
+  ++next_submit_;
+  changed_.notify_all();
+  return {};
+}
+
+Status GroupWriter::flush() {
+  std::unique_lock lock(mutex_);
+  flush_end_ = next_submit_;
+  changed_.notify_all();
+  changed_.wait(lock, [&] { return !failure_.ok() || first_pending_ == next_submit_; });
+  return failure_;
+}
+
+GroupId GroupWriter::indexed_through() const {
+  std::lock_guard lock(mutex_);
+  return first_pending_ - 1;
+}
+
+uint64_t GroupWriter::stored_bytes() const {
+  std::lock_guard lock(mutex_);
+  return stored_bytes_;
+}
+
+GroupWriter::Pending GroupWriter::find(GroupId number) const {
+  std::lock_guard lock(mutex_);
+  if (number < first_pending_ || number >= next_submit_) return {};
+  const Job& job = jobs_[number - first_pending_];
+  return {job.raw, job.record};
+}
+
+void GroupWriter::fail(Error error) {
+  std::lock_guard lock(mutex_);
+  if (failure_.ok()) failure_ = std::move(error);
+  changed_.notify_all();
+}
+
+void GroupWriter::compress_loop() {
+  GroupEncoder encoder;
+  while (true) {
+    GroupId number;
+    Bytes raw;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return stopping_ || next_compress_ < next_submit_; });
+      if (stopping_) return;
+      number = next_compress_++;
+      raw = job(number).raw;
+    }
+    Result<std::string> record = encoder.encode(*raw);
+    if (!record.ok()) return fail(record.error());
+    std::lock_guard lock(mutex_);
+    Job& done = job(number);
+    stored_bytes_ += record->size();
+    done.record = std::make_shared<const std::string>(std::move(*record));
+    done.raw = nullptr;
+    if (number == next_write_) changed_.notify_all();
+  }
+}
+
+void GroupWriter::table_loop() {
+  while (true) {
+    Bytes record;
+    GroupId number;
+    bool finish;
+    {
+      std::unique_lock lock(mutex_);
+      auto record_ready = [&] {
+        return next_write_ < next_submit_ && job(next_write_).record != nullptr;
+      };
+      auto flush_due = [&] { return flush_end_ == next_write_ && first_pending_ < next_write_; };
+      changed_.wait(lock, [&] { return stopping_ || record_ready() || flush_due(); });
+      if (stopping_) return;
+      number = next_write_;
+      if (record_ready()) record = job(number).record;
+      finish = record == nullptr;
+    }
+    Status status;
+    if (record != nullptr) {
+      status = add_to_table(number, *record);
+      finish = status.ok() && table_bytes_ >= kTableBytes;
+      ++number;
+    }
+    if (status.ok() && finish) status = finish_table(number);
+    if (!status.ok()) return fail(status.error());
+    std::lock_guard lock(mutex_);
+    next_write_ = number;
+    if (finish) {
+      jobs_.erase(jobs_.begin(), jobs_.begin() + static_cast<ptrdiff_t>(number - first_pending_));
+      first_pending_ = number;
+    }
+    changed_.notify_all();
+  }
+}
+
+Status GroupWriter::add_to_table(GroupId number, const std::string& record) {
+  if (!table_) {
+    table_ = std::make_unique<rocksdb::SstFileWriter>(rocksdb::EnvOptions(),
+                                                      database_.group_table_options());
+    table_bytes_ = 0;
+    rocksdb::Status s = table_->Open(table_path_);
+    if (!s.ok()) return rocksdb_error(s, "make '" + table_path_ + "'");
+  }
+  rocksdb::Status s = table_->Put(be64(number), record);
+  if (!s.ok()) return rocksdb_error(s, "write '" + table_path_ + "'");
+  table_bytes_ += record.size();
+  return {};
+}
+
+// The table holds the groups [first_pending_, end).
+Status GroupWriter::finish_table(GroupId end) {
+  rocksdb::Status s = table_->Finish();
+  if (!s.ok()) return rocksdb_error(s, "write '" + table_path_ + "'");
+  TRY(database_.ingest_groups(table_path_));
+  table_.reset();
+  return write_index(end);
+}
+
+Status GroupWriter::write_index(GroupId end) {
+  constexpr size_t kBatchBytes = 256 << 10;
+  rocksdb::WriteBatch batch;
+  for (GroupId number = first_pending_; number < end; ++number) {
+    std::vector<IndexEntry> entries;
+    {
+      std::lock_guard lock(mutex_);
+      entries.swap(job(number).entries);
+    }
+    for (const IndexEntry& entry : entries) {
+      std::string key = fingerprint_key(entry.fingerprint);
+      std::string record;
+      if (entry.append) {
+        TRY(database_.write(batch));  // the earlier address may be in this very batch
+        batch.Clear();
+        record = TRY(database_.get(Family::chunk_index, key)).value_or("");
+      }
+      append_address(record, {number, entry.offset});
+      batch.Put(database_.handle(Family::chunk_index), key, record);
+    }
+    if (batch.GetDataSize() < kBatchBytes && number + 1 < end) continue;
+    TRY(database_.write(batch));
+    batch.Clear();
+  }
+  return {};
+}
+
+}  // namespace layerfs

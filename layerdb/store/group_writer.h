@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The writing half of the chunk store: a pipeline that takes full groups in order, compresses them
+// on two threads, writes the records in order to a table file on a third and, when the file has
+// kTableBytes, ingests it and then writes the index entries of its groups. A group can be read
+// back from here until both are done (is_indexed), then from the database.
+//
+// The queue is bounded: submit() waits when compression falls behind. The first failure stays:
+// submit() and flush() return it until discard(). Threads start with the first group. Numbers are
+// consecutive; the same groups give the same records whatever the threads do.
+// Thread-safety: find() from any thread; everything else from the one writing thread.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "layerdb/base/hash.h"
+#include "layerdb/store/chunk_store.h"
+#include "layerdb/store/database.h"
+#include "layerdb/store/group_codec.h"
+
+namespace rocksdb {
+class SstFileWriter;
+}
+
+namespace layerfs {
+
+struct IndexEntry {
+  Fingerprint fingerprint;
+  uint32_t offset = 0;
+  bool append = false;  // other chunks with this fingerprint are stored: keep their addresses
+};
+
+// An index record: addresses, one after the other.
+void append_address(std::string& record, ChunkAddress address);
+Result<std::vector<ChunkAddress>> decode_addresses(std::string_view record);
+
+class GroupWriter {
+ public:
+  using Bytes = std::shared_ptr<const std::string>;
+
+  GroupWriter(Database& database, GroupId first);
+  ~GroupWriter();  // what is not ingested is dropped
+
+  GroupId next_number() const { return next_submit_; }
+  // Gives the group next_number().
+  Status submit(Bytes raw, std::vector<IndexEntry> entries);
+  Status flush();
+  // Drops what is not ingested and forgets a failure; the next group gets number `next`.
+  void discard(GroupId next);
+
+  // Index entries of all groups up to this number are in the database.
+  GroupId indexed_through() const;
+  uint64_t stored_bytes() const;  // records made so far
+
+  struct Pending {
+    Bytes raw;     // either: the decoded group,
+    Bytes record;  // or its record
+  };
+  Pending find(GroupId number) const;  // neither: not pending (any more)
+
+ private:
+  struct Job {
+    Bytes raw;
+    Bytes record;
+    std::vector<IndexEntry> entries;
+  };
+
+  void start();
+  void stop();
+  void compress_loop();
+  void table_loop();
+  Status add_to_table(GroupId number, const std::string& record);
+  Status finish_table(GroupId end);
+  Status write_index(GroupId end);
+  void fail(Error error);
+  Job& job(GroupId number) { return jobs_[number - first_pending_]; }
+
+  Database& database_;
+  const std::string table_path_;
+  std::vector<std::thread> threads_;
+
+  // The table thread's own.
+  std::unique_ptr<rocksdb::SstFileWriter> table_;
+  uint64_t table_bytes_ = 0;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Job> jobs_;         // first_pending_ <= number < next_submit_
+  GroupId first_pending_;        // ingested and indexed below
+  GroupId next_compress_;        // first_pending_ <= next_write_ <= next_compress_ <= next_submit_
+  GroupId next_write_;           // in the table file below
+  GroupId next_submit_;
+  GroupId flush_end_ = 0;        // finish the table when next_write_ gets here
+  uint64_t stored_bytes_ = 0;
+  bool stopping_ = false;
+  Status failure_;
+};
+
+}  // namespace layerfs

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/store/store.h"
+
+#include <algorithm>
+
+#include "layerdb/base/log.h"
+#include "layerdb/base/sys.h"
+#include "layerdb/store/catalog_impl.h"
+#include "layerdb/store/chunk_store_impl.h"
+#include "layerdb/store/database.h"
+#include "layerdb/store/maintenance.h"
+#include "layerdb/store/object_store_impl.h"
+
+namespace layerfs {
+
+struct Store::State {
+  std::string root;
+  UniqueFd lock;
+  std::unique_ptr<Database> database;
+  std::unique_ptr<StoredChunks> chunks;
+  std::unique_ptr<StoredObjects> objects;
+  std::unique_ptr<StoredCatalog> catalog;
+
+  Status write(const CatalogBatch& batch);
+  Status set_next_numbers();
+  Status start_again();
+};
+
+namespace {
+
+Result<UniqueFd> lock_for_writing(const std::string& root, const std::function<void()>& on_wait) {
+  std::string path = root + "/store.lock";
+  Result<UniqueFd> lock = try_lock_file(path);
+  if (lock.ok() || lock.error().code != EWOULDBLOCK) return lock;
+  if (on_wait) on_wait();
+  return lock_file(path);
+}
+
+}  // namespace
+
+Store::Store() : state_(std::make_unique<State>()) {}
+Store::~Store() = default;
+
+Result<std::unique_ptr<Store>> Store::open(const std::string& root, StoreOptions options) {
+  std::unique_ptr<Store> store(new Store());
+  State& state = *store->state_;
+  state.root = root;
+  std::string path = root + "/store";
+  if (!options.read_only) {
+    if (options.create) TRY(make_directories(root, 0755));
+    if (!path_exists(root))
+      return Error{ENOENT, "there is no store at '" + root + "'; `layerfs import` makes one"};
+    state.lock = TRY(lock_for_writing(root, options.on_wait));
+  }
+  state.database = TRY(Database::open(
+      path, {.read_only = options.read_only, .create = options.create, .env = options.env}));
+  state.chunks = std::make_unique<StoredChunks>(*state.database, options.group_cache_bytes);
+  state.objects = std::make_unique<StoredObjects>(*state.database, options.page_cache_bytes);
+  state.catalog = std::make_unique<StoredCatalog>(*state.database);
+  if (!options.read_only) TRY(state.set_next_numbers());
+  return store;
+}
+
+// Past what the last batch recorded and past what a crashed import left behind.
+Status Store::State::set_next_numbers() {
+  StoredCatalog::Next next = TRY(catalog->next());
+  uint64_t last_group = TRY(database->last_number(Family::groups));
+  uint64_t last_object = TRY(database->last_number(Family::objects));
+  chunks->discard(std::max(next.group, last_group + 1));
+  objects->set_next(std::max(next.object, last_object + 1), next.link);
+  return {};
+}
+
+const std::string& Store::root() const { return state_->root; }
+bool Store::read_only() const { return state_->database->read_only(); }
+ChunkStore& Store::chunks() { return *state_->chunks; }
+ObjectStore& Store::objects() { return *state_->objects; }
+Catalog& Store::catalog() { return *state_->catalog; }
+Database& Store::database() { return *state_->database; }
+
+Status Store::State::write(const CatalogBatch& batch) {
+  TRY(chunks->flush());
+  TRY(database->flush({Family::chunk_index, Family::objects, Family::object_index}));
+  TRY(catalog->write(batch, {chunks->next_group(), objects->next_object(), objects->next_link()}));
+  return database->flush({Family::catalog});
+}
+
+Status Store::publish(CatalogBatch batch) {
+  Status status = state_->write(batch);
+  if (!status.ok()) discard();  // the batch must not become visible later
+  return status;
+}
+
+// As if the process had been killed and started again.
+void Store::discard() {
+  if (read_only()) return;
+  State& state = *state_;
+  state.chunks->discard(state.chunks->next_group());
+  state.objects->clear_caches();
+  Status status = state.start_again();
+  if (!status.ok()) log_warning("after a failure: {}", status.error().message);
+}
+
+Status Store::State::start_again() {
+  TRY(database->reopen());
+  TRY(delete_groups_from(*database, TRY(catalog->next()).group));
+  return set_next_numbers();
+}
+
+}  // namespace layerfs
