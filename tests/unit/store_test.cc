@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/store/store.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "layerdb/base/coding.h"
+#include "layerdb/base/sys.h"
+#include "layerdb/store/catalog.h"
+#include "layerdb/store/content.h"
+#include "layerdb/store/database.h"
+#include "layerdb/store/maintenance.h"
+#include "tests/support/random.h"
+#include "tests/support/result_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace layerfs {
+namespace {
+
+using testing::Random;
+using testing::TempDir;
+
+std::unique_ptr<Store> open_to_write(const std::string& root) { return VALUE(Store::open(root)); }
+std::unique_ptr<Store> open_to_read(const std::string& root) {
+  return VALUE(Store::open(root, {.read_only = true}));
+}
+
+Content write_content(Store& store, std::string_view bytes) {
+  ContentWriter writer(store.chunks(), store.objects());
+  for (size_t i = 0; i < bytes.size(); i += 100'000)
+    if (Status s = writer.append(bytes.substr(i, 100'000)); !s.ok())
+      throw std::runtime_error(s.error().message);
+  return VALUE(writer.finish());
+}
+
+std::string read_content(Store& store, const Content& content, uint64_t size) {
+  ContentReader reader(store.chunks(), store.objects(), content, size);
+  std::string out(size, '?');
+  size_t n = VALUE(reader.read(0, out));
+  out.resize(n);
+  return out;
+}
+
+LayerRecord publish_layer(Store& store, std::string_view bytes) {
+  LayerRecord layer{.diff_id = sha256(bytes),
+                    .tar = write_content(store, bytes),
+                    .tar_bytes = bytes.size()};
+  CatalogBatch batch;
+  batch.put_layer(layer);
+  Status s = store.publish(std::move(batch));
+  if (!s.ok()) throw std::runtime_error(s.error().message);
+  return layer;
+}
+
+TEST(Store, KeepsWhatWasPublished) {
+  TempDir dir;
+  Random random;
+  std::string bytes = random.text(3 << 20) + random.bytes(1 << 20);
+  {
+    auto store = open_to_write(dir.path());
+    publish_layer(*store, bytes);
+  }
+  auto store = open_to_read(dir.path());
+  LayerRecord layer = VALUE(store->catalog().layer(sha256(bytes)));
+  EXPECT_EQ(layer.tar_bytes, bytes.size());
+  EXPECT_EQ(read_content(*store, layer.tar, bytes.size()), bytes);
+}
+
+TEST(Store, AReaderOfNothingIsToldSo) {
+  TempDir dir;
+  EXPECT_ERRNO(Store::open(dir / "none", {.read_only = true}), ENOENT);
+  EXPECT_ERRNO(Store::open(dir / "none", {.create = false}), ENOENT);
+  EXPECT_FALSE(path_exists(dir / "none"));
+}
+
+TEST(Store, AReaderRefusesToWrite) {
+  TempDir dir;
+  { auto store = open_to_write(dir.path()); }
+  auto store = open_to_read(dir.path());
+  EXPECT_ERRNO(store->chunks().put("chunk"), EROFS);
+  EXPECT_ERRNO(store->objects().put("object"), EROFS);
+  EXPECT_ERRNO(store->publish({}), EROFS);
+}
+
+TEST(Store, AnAbandonedImportIsInvisible) {
+  TempDir dir;
+  Random random;
+  std::string old_bytes = random.text(1 << 20), new_bytes = random.bytes(70 << 20);
+  {
+    auto store = open_to_write(dir.path());
+    publish_layer(*store, old_bytes);
+    Content lost = write_content(*store, new_bytes);  // over one table: partly ingested
+    (void)lost;
+  }
+  auto store = open_to_write(dir.path());
+  EXPECT_EQ(VALUE(store->catalog().layers()).size(), 1u);
+  LayerRecord layer = VALUE(store->catalog().layer(sha256(old_bytes)));
+  EXPECT_EQ(read_content(*store, layer.tar, old_bytes.size()), old_bytes);
+  LayerRecord again = publish_layer(*store, new_bytes);
+  EXPECT_EQ(read_content(*store, again.tar, new_bytes.size()), new_bytes);
+}
+
+TEST(Store, DiscardGivesTheSpaceBackAndTheStoreGoesOn) {
+  TempDir dir;
+  Random random;
+  std::string old_bytes = random.text(1 << 20), new_bytes = random.bytes(70 << 20);
+  auto store = open_to_write(dir.path());
+  publish_layer(*store, old_bytes);
+  auto group_bytes = [&] {
+    for (const FamilySize& size : family_sizes(store->database()))
+      if (size.family == Family::groups) return size.file_bytes;
+    return uint64_t{0};
+  };
+  uint64_t before = group_bytes();
+  write_content(*store, new_bytes);
+  store->discard();
+  EXPECT_EQ(group_bytes(), before);
+  LayerRecord layer = VALUE(store->catalog().layer(sha256(old_bytes)));
+  EXPECT_EQ(read_content(*store, layer.tar, old_bytes.size()), old_bytes);
+  LayerRecord again = publish_layer(*store, new_bytes);
+  EXPECT_EQ(read_content(*store, again.tar, new_bytes.size()), new_bytes);
+}
+
+TEST(Store, AnOpenReaderKeepsWhatAWriterDeletes) {
+  TempDir dir;
+  Random random;
+  std::string bytes = random.bytes(2 << 20);
+  auto writer = open_to_write(dir.path());
+  LayerRecord layer = publish_layer(*writer, bytes);
+  auto reader = open_to_read(dir.path());
+  ASSERT_OK(delete_groups_from(writer->database(), 1));
+  EXPECT_EQ(read_content(*reader, layer.tar, bytes.size()), bytes);
+}
+
+TEST(Store, AReaderSeesTheStoreAsItWasWhenItOpened) {
+  TempDir dir;
+  auto writer = open_to_write(dir.path());
+  publish_layer(*writer, "one");
+  auto reader = open_to_read(dir.path());
+  publish_layer(*writer, "two");
+  EXPECT_EQ(VALUE(reader->catalog().layers()).size(), 1u);
+  EXPECT_EQ(VALUE(open_to_read(dir.path())->catalog().layers()).size(), 2u);
+}
+
+TEST(Store, ReadersOpenWhileAWriterPublishes) {
+  TempDir dir;
+  auto writer = open_to_write(dir.path());
+  publish_layer(*writer, "first");
+  std::atomic<bool> done{false};
+  std::thread publisher([&] {
+    for (int i = 0; i < 40; ++i) publish_layer(*writer, "layer " + std::to_string(i));
+    done = true;
+  });
+  size_t seen = 0;
+  do {
+    auto reader = open_to_read(dir.path());
+    std::vector<LayerRecord> layers = VALUE(reader->catalog().layers());
+    EXPECT_GE(layers.size(), seen);
+    seen = layers.size();
+    for (const LayerRecord& layer : layers)
+      EXPECT_EQ(sha256(read_content(*reader, layer.tar, layer.tar_bytes)), layer.diff_id);
+  } while (!done);
+  publisher.join();
+}
+
+TEST(Store, AWriterWaitsForAnother) {
+  TempDir dir;
+  auto first = open_to_write(dir.path());
+  std::atomic<int> waits{0};
+  std::thread second([&] {
+    auto store = VALUE(Store::open(dir.path(), {.on_wait = [&] {
+                                     ++waits;
+                                     waits.notify_all();
+                                   }}));
+  });
+  waits.wait(0);
+  first.reset();
+  second.join();
+  EXPECT_EQ(waits, 1);
+}
+
+TEST(Store, ANewerFormatIsRefusedWithASentence) {
+  TempDir dir;
+  {
+    auto store = open_to_write(dir.path());
+    std::string record;
+    put_u32(record, kFormatVersion + 7);
+    put_u32(record, kMinReaderVersion);
+    rocksdb::WriteBatch batch;
+    batch.Put(store->database().handle(Family::meta), "format", record);
+    ASSERT_OK(store->database().write(batch));
+    ASSERT_OK(store->database().flush({Family::meta}));
+  }
+  EXPECT_ERRNO(Store::open(dir.path()), EPROTO);
+  ASSERT_OK(Store::open(dir.path(), {.read_only = true}));  // min reader allows it
+}
+
+TEST(Store, LinkIdsAreNotGivenTwice) {
+  TempDir dir;
+  uint64_t first;
+  {
+    auto store = open_to_write(dir.path());
+    first = VALUE(store->objects().new_link_id());
+    EXPECT_NE(VALUE(store->objects().new_link_id()), first);
+    ASSERT_OK(store->publish({}));
+  }
+  EXPECT_EQ(VALUE(open_to_write(dir.path())->objects().new_link_id()), first + 2);
+}
+
+}  // namespace
+}  // namespace layerfs
