@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <linux/fuse.h>
+
+#include <algorithm>
+
+#include "fuse/ops.h"
+
+namespace layerfs {
+namespace {
+
+void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) noexcept {
+  answer(req, ino, [&](Mount& mount) -> Status {
+    char* buffer = reply_buffer();
+    size_t count = TRY(mount.overlay.read(ino, static_cast<uint64_t>(offset),
+                                          {buffer, std::min(size, kMaxRequestBytes)}));
+    mount.stats.add_read(count);
+    return reply_bytes(req, buffer, count);
+  });
+}
+
+bool write_clears_privileges() {
+  const auto* in = reinterpret_cast<const fuse_write_in*>(current_message() + 1);
+  return (in->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+}
+
+void on_write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t offset,
+              fuse_file_info*) noexcept {
+  answer(req, ino, [&](Mount& mount) -> Status {
+    size_t count = TRY(mount.overlay.write(ino, static_cast<uint64_t>(offset), {data, size},
+                                           write_clears_privileges()));
+    mount.stats.add_written(count);
+    fuse_reply_write(req, count);
+    return {};
+  });
+}
+
+void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+                  fuse_file_info*) noexcept {
+  answer(req, ino, [&](Mount& mount) -> Status {
+    TRY(mount.overlay.allocate(ino, mode, static_cast<uint64_t>(offset),
+                               static_cast<uint64_t>(length), drops_privileges(req)));
+    return reply_ok(req);
+  });
+}
+
+void on_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) noexcept {
+  answer(req, ino, [&](Mount& mount) -> Status {
+    uint64_t found = TRY(mount.overlay.seek(ino, static_cast<uint64_t>(offset), whence));
+    fuse_reply_lseek(req, static_cast<off_t>(found));
+    return {};
+  });
+}
+
+void on_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*,
+                        fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length,
+                        int) noexcept {
+  answer(req, to, [&](Mount& mount) -> Status {
+    size_t count = TRY(mount.overlay.copy_range(from, static_cast<uint64_t>(from_offset), to,
+                                                static_cast<uint64_t>(to_offset), length,
+                                                drops_privileges(req)));
+    fuse_reply_write(req, count);
+    return {};
+  });
+}
+
+void on_fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) noexcept {
+  answer(req, ino, [&](Mount& mount) -> Status {
+    TRY(mount.overlay.sync(ino));
+    return reply_ok(req);
+  });
+}
+
+}  // namespace
+
+void add_io_callbacks(fuse_lowlevel_ops& ops) {
+  ops.read = on_read;
+  ops.write = on_write;
+  ops.fallocate = on_fallocate;
+  ops.lseek = on_lseek;
+  ops.copy_file_range = on_copy_file_range;
+  ops.fsync = on_fsync;
+  ops.fsyncdir = on_fsync;
+}
+
+}  // namespace layerfs

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fuse/reply.h"
+
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <memory>
+
+namespace layerfs {
+namespace {
+thread_local const fuse_in_header* t_message = nullptr;
+}
+
+Caller caller_of(fuse_req_t req) {
+  const fuse_ctx* context = fuse_req_ctx(req);
+  const IdentityMap& ids = mount_of(req).ids;
+  return {ids.map_uid(context->uid), ids.map_gid(context->gid), context->umask};
+}
+
+bool drops_privileges(fuse_req_t req) { return caller_of(req).uid != 0; }
+
+const fuse_in_header* current_message() { return t_message; }
+void set_current_message(const fuse_in_header* message) { t_message = message; }
+
+mode_t kernel_file_type(FileType type) {
+  switch (type) {
+    case FileType::regular:
+      return S_IFREG;
+    case FileType::directory:
+      return S_IFDIR;
+    case FileType::symlink:
+      return S_IFLNK;
+    case FileType::char_device:
+      return S_IFCHR;
+    case FileType::block_device:
+      return S_IFBLK;
+    case FileType::fifo:
+      return S_IFIFO;
+    case FileType::socket:
+      return S_IFSOCK;
+    case FileType::none:
+    case FileType::whiteout:
+      break;
+  }
+  return S_IFREG;
+}
+
+struct stat kernel_stat(const Mount& mount, const Stat& stat) {
+  struct stat out = {};
+  const Attributes& attributes = stat.attributes;
+  out.st_ino = stat.ino;
+  out.st_mode = kernel_file_type(attributes.type) | attributes.mode;
+  out.st_nlink = attributes.nlink;
+  out.st_uid = mount.ids.map_uid(attributes.uid);
+  out.st_gid = mount.ids.map_gid(attributes.gid);
+  out.st_rdev = makedev(attributes.rdev_major, attributes.rdev_minor);
+  out.st_size = static_cast<off_t>(attributes.size_bytes);
+  out.st_blksize = 4096;
+  out.st_blocks = static_cast<blkcnt_t>(stat.blocks);
+  out.st_atim = {stat.atime.seconds, stat.atime.nanoseconds};
+  out.st_mtim = {attributes.mtime.seconds, attributes.mtime.nanoseconds};
+  out.st_ctim = {stat.ctime.seconds, stat.ctime.nanoseconds};
+  return out;
+}
+
+fuse_entry_param kernel_entry(const Mount& mount, const Stat& stat) {
+  fuse_entry_param out = {};
+  out.ino = stat.ino;
+  out.attr = kernel_stat(mount, stat);
+  out.attr_timeout = kForeverSeconds;
+  out.entry_timeout = kForeverSeconds;
+  return out;
+}
+
+Status reply_ok(fuse_req_t req) {
+  fuse_reply_err(req, 0);
+  return {};
+}
+
+Status reply_entry(fuse_req_t req, const Stat& stat) {
+  Mount& mount = mount_of(req);  // before the reply, which frees the request
+  fuse_entry_param entry = kernel_entry(mount, stat);
+  if (fuse_reply_entry(req, &entry) != 0) mount.overlay.forget(stat.ino, 1);
+  return {};
+}
+
+Status reply_attributes(fuse_req_t req, const Stat& stat) {
+  struct stat out = kernel_stat(mount_of(req), stat);
+  fuse_reply_attr(req, &out, kForeverSeconds);
+  return {};
+}
+
+Status reply_bytes(fuse_req_t req, const char* data, size_t size_bytes) {
+  fuse_reply_buf(req, data, size_bytes);
+  return {};
+}
+
+int errno_for_kernel(const Error& error, Ino ino) {
+  if (error.code != EUCLEAN) return error.code;
+  log_error("inode {}: {}", ino, error.message);
+  return EIO;
+}
+
+char* reply_buffer() {
+  thread_local std::unique_ptr<char[]> buffer(new char[kMaxRequestBytes]);
+  return buffer.get();
+}
+
+}  // namespace layerfs

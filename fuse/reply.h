@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the callbacks of ops_*.cc share: the mount's context, conversions between the overlay's
+// values and the kernel's, and replies. Every callback runs its body in answer(), which turns a
+// failed Status, or an exception, into the error reply; a body that succeeds has replied itself.
+#pragma once
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+
+#include <exception>
+#include <new>
+#include <string>
+
+#include "fuse/identity.h"
+#include "fuse/overlay.h"
+#include "fuse/stats.h"
+#include "layerdb/base/log.h"
+#include "layerdb/base/result.h"
+
+struct fuse_in_header;
+
+namespace layerfs {
+
+// Nobody but this daemon changes what it serves: what the kernel knows stays true.
+inline constexpr double kForeverSeconds = 1e9;
+
+// The session's user data. Outlives every request.
+struct Mount {
+  Overlay& overlay;
+  Stats& stats;
+  IdentityMap ids;
+};
+
+inline Mount& mount_of(fuse_req_t req) { return *static_cast<Mount*>(fuse_req_userdata(req)); }
+Caller caller_of(fuse_req_t req);
+// Whether the caller keeps setuid and setgid bits when changing content (CAP_FSETID, which the
+// kernel does not tell for fallocate and copy_file_range: root has it).
+bool drops_privileges(fuse_req_t req);
+
+// The message that this thread is answering, for the flags that libfuse does not pass on.
+const fuse_in_header* current_message();
+void set_current_message(const fuse_in_header* message);
+
+mode_t kernel_file_type(FileType type);
+struct stat kernel_stat(const Mount& mount, const Stat& stat);
+fuse_entry_param kernel_entry(const Mount& mount, const Stat& stat);
+
+Status reply_ok(fuse_req_t req);
+Status reply_entry(fuse_req_t req, const Stat& stat);  // gives the reference back if undeliverable
+Status reply_attributes(fuse_req_t req, const Stat& stat);
+Status reply_bytes(fuse_req_t req, const char* data, size_t size_bytes);
+// EUCLEAN is logged with its sentence and answered as EIO.
+int errno_for_kernel(const Error& error, Ino ino);
+
+template <typename Body>
+void answer(fuse_req_t req, Ino ino, Body&& body) noexcept {
+  int code = EIO;
+  try {
+    Status status = body(mount_of(req));
+    if (status.ok()) return;
+    code = errno_for_kernel(status.error(), ino);
+  } catch (const std::bad_alloc&) {
+    code = ENOMEM;
+  } catch (const std::exception& e) {
+    log_error("inode {}: {}", ino, e.what());
+  }
+  fuse_reply_err(req, code);
+}
+
+// A thread's buffer for replies, as large as the largest request.
+inline constexpr size_t kMaxRequestBytes = 1 << 20;
+char* reply_buffer();
+
+}  // namespace layerfs
