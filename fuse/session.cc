@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fuse/session.h"
+
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+#include "fuse/ops.h"
+#include "layerdb/base/sys.h"
+
+namespace layerfs {
+namespace {
+
+constexpr size_t kMessageBytes = kMaxRequestBytes + 64 * 1024;  // header and arguments of a WRITE
+
+bool is_mutation(uint32_t opcode) {
+  switch (opcode) {
+    case FUSE_SETATTR:
+    case FUSE_SYMLINK:
+    case FUSE_MKNOD:
+    case FUSE_MKDIR:
+    case FUSE_UNLINK:
+    case FUSE_RMDIR:
+    case FUSE_RENAME:
+    case FUSE_RENAME2:
+    case FUSE_LINK:
+    case FUSE_WRITE:
+    case FUSE_SETXATTR:
+    case FUSE_REMOVEXATTR:
+    case FUSE_FALLOCATE:
+    case FUSE_COPY_FILE_RANGE:
+    case FUSE_TMPFILE:
+    case FUSE_FORGET:  // the last one removes an unlinked file
+    case FUSE_BATCH_FORGET:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// The device through which this thread's current message came.
+thread_local int t_device = -1;
+
+class FuseSession : public Session {
+ public:
+  FuseSession(Mount& mount, Options options) : mount_(mount), options_(std::move(options)) {}
+  ~FuseSession() override {
+    join();
+    if (session_ != nullptr) fuse_session_destroy(session_);
+  }
+
+  Status open();
+  int ended_fd() const override { return ended_.get(); }
+  void join() override;
+  Status freeze() override;
+  void thaw() override;
+
+  void choose_capabilities(fuse_conn_info* connection) const;
+  ssize_t send(iovec* parts, int count);
+
+ private:
+  struct Worker {
+    UniqueFd device;  // its own clone
+    UniqueFd epoll;
+    std::atomic<uint64_t> turns{0};
+    std::unique_ptr<char[]> buffer{new char[kMessageBytes]};
+    std::thread thread;
+  };
+  struct SetAside {
+    int device;
+    std::string message;
+  };
+
+  Status mount();
+  Status answer_init();
+  Status add_worker();
+  void serve(Worker& worker);
+  bool take_turn(Worker& worker);
+  void dispatch(int device, const char* message, size_t size_bytes);
+  bool set_aside(int device, const char* message, size_t size_bytes);
+  void answer(int device, const char* message, size_t size_bytes);
+  void answer_tmpfile_message(const fuse_in_header* message, size_t size_bytes);
+  void send_raw(int device, const std::string& reply);
+  void wait_for_turns();
+
+  Mount& mount_;
+  Options options_;
+  fuse_session* session_ = nullptr;
+  int device_ = -1;  // owned by session_
+  UniqueFd ended_{::eventfd(0, EFD_CLOEXEC)};
+  Barrier barrier_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  const fuse_in_header* init_message_ = nullptr;  // while INIT is being answered
+
+  std::atomic<bool> frozen_{false};
+  std::mutex set_aside_mutex_;
+  std::deque<SetAside> set_aside_;
+};
+
+// What libfuse says while mounting goes into the error sentence, later into the log.
+thread_local std::string* t_libfuse_said = nullptr;
+void hear_libfuse(fuse_log_level, const char* format, va_list arguments) {
+  char line[1024];
+  std::vsnprintf(line, sizeof line, format, arguments);
+  std::string_view text(line);
+  while (text.ends_with('\n')) text.remove_suffix(1);
+  if (t_libfuse_said == nullptr) return log_warning("{}", text);
+  if (!t_libfuse_said->empty()) *t_libfuse_said += "; ";
+  *t_libfuse_said += text;
+}
+
+// The library passes one pointer to callbacks and to custom I/O: the Mount. This finds its session.
+thread_local FuseSession* t_session = nullptr;
+
+ssize_t session_writev(int, iovec* parts, int count, void*) {
+  return t_session->send(parts, count);
+}
+ssize_t session_read(int fd, void* buffer, size_t size, void*) { return ::read(fd, buffer, size); }
+
+void on_init(void*, fuse_conn_info* connection) noexcept {
+  t_session->choose_capabilities(connection);
+}
+
+Status FuseSession::open() {
+  std::string said;
+  t_libfuse_said = &said;
+  Status status = mount();
+  if (status.ok()) status = answer_init();
+  t_libfuse_said = nullptr;
+  if (!status.ok() && !said.empty()) status.error().message += " (" + said + ")";
+  TRY(std::move(status));
+  unsigned count = std::clamp(std::thread::hardware_concurrency(), 2u, 4u);
+  for (unsigned i = 0; i < count; ++i) TRY(add_worker());
+  for (auto& worker : workers_)
+    worker->thread = std::thread([this, &worker = *worker] { serve(worker); });
+  return {};
+}
+
+Status FuseSession::mount() {
+  fuse_lowlevel_ops ops = {};
+  ops.init = on_init;
+  add_meta_callbacks(ops);
+  add_directory_callbacks(ops);
+  add_io_callbacks(ops);
+
+  fuse_set_log_func(hear_libfuse);
+  fuse_args args = FUSE_ARGS_INIT(0, nullptr);
+  fuse_opt_add_arg(&args, "layerfs");
+  for (const std::string& option : options_.mount_options) {
+    fuse_opt_add_arg(&args, "-o");
+    fuse_opt_add_arg(&args, option.c_str());
+  }
+  session_ = fuse_session_new(&args, &ops, sizeof ops, &mount_);
+  fuse_opt_free_args(&args);
+  bool mounted =
+      session_ != nullptr && fuse_session_mount(session_, options_.mountpoint.c_str()) == 0;
+  if (!mounted) return Error{EPERM, "cannot mount at '" + options_.mountpoint + "'"};
+  device_ = fuse_session_fd(session_);
+  fuse_custom_io io = {};
+  io.writev = session_writev;
+  io.read = session_read;
+  if (fuse_session_custom_io(session_, &io, device_) != 0)
+    return Error{EIO, "libfuse refuses custom I/O"};
+  return {};
+}
+
+void FuseSession::choose_capabilities(fuse_conn_info* connection) const {
+  unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_DIO |
+                    FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_NO_OPEN_SUPPORT |
+                    FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_CACHE_SYMLINKS |
+                    FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_DONT_MASK | FUSE_CAP_EXPLICIT_INVAL_DATA;
+  if (options_.writeback) wanted |= FUSE_CAP_WRITEBACK_CACHE;
+  if (options_.posix_acl) wanted |= FUSE_CAP_POSIX_ACL;
+  // Not wanted: ATOMIC_O_TRUNC needs OPEN; AUTO_INVAL_DATA drops caches nobody else can outdate.
+  connection->want = wanted & connection->capable;
+  connection->max_readahead = kMaxRequestBytes;
+  connection->max_write = kMaxRequestBytes;
+  connection->max_background = 64;
+  connection->congestion_threshold = 48;
+}
+
+// The first message, read here so that a mount that cannot be negotiated fails in front of the
+// user.
+Status FuseSession::answer_init() {
+  std::unique_ptr<char[]> buffer(new char[kMessageBytes]);
+  ssize_t size;
+  do {
+    size = ::read(device_, buffer.get(), kMessageBytes);
+  } while (size < 0 && errno == EINTR);
+  if (size < static_cast<ssize_t>(sizeof(fuse_in_header)))
+    return errno_error("read the kernel's first message from /dev/fuse");
+  init_message_ = reinterpret_cast<const fuse_in_header*>(buffer.get());
+  answer(device_, buffer.get(), static_cast<size_t>(size));
+  mount_.stats.count_message(FUSE_INIT);
+  init_message_ = nullptr;
+  if (fuse_session_exited(session_)) return Error{EPROTO, "libfuse and the kernel do not agree"};
+  return {};
+}
+
+// HANDLE_KILLPRIV_V2: the kernel says when setuid bits and capabilities must go, and then need not
+// ask for security.capability before every write. libfuse 3.14 cannot ask for it.
+void add_init_flags(const fuse_in_header* message, iovec* parts, int count) {
+  if (count < 2 || parts[1].iov_len < offsetof(fuse_init_out, max_background)) return;
+  const auto* in = reinterpret_cast<const fuse_init_in*>(message + 1);
+  auto* out = static_cast<fuse_init_out*>(parts[1].iov_base);
+  out->flags |= in->flags & FUSE_HANDLE_KILLPRIV_V2;
+}
+
+ssize_t FuseSession::send(iovec* parts, int count) {
+  if (init_message_ != nullptr) add_init_flags(init_message_, parts, count);
+  return ::writev(t_device, parts, count);
+}
+
+Status FuseSession::add_worker() {
+  auto worker = std::make_unique<Worker>();
+  worker->device = TRY(open_file("/dev/fuse", O_RDWR | O_NONBLOCK));
+  uint32_t master = static_cast<uint32_t>(device_);
+  if (::ioctl(worker->device.get(), FUSE_DEV_IOC_CLONE, &master) != 0)
+    return errno_error("clone /dev/fuse");
+  worker->epoll = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event = {};
+  event.events = EPOLLIN | EPOLLEXCLUSIVE;  // one message wakes one worker
+  if (!worker->epoll.valid() ||
+      ::epoll_ctl(worker->epoll.get(), EPOLL_CTL_ADD, worker->device.get(), &event) != 0)
+    return errno_error("watch /dev/fuse");
+  workers_.push_back(std::move(worker));
+  return {};
+}
+
+void FuseSession::serve(Worker& worker) {
+  t_session = this;
+  while (take_turn(worker)) {
+  }
+  uint64_t one = 1;
+  [[maybe_unused]] ssize_t written = ::write(ended_.get(), &one, sizeof one);
+}
+
+// Answers one message, or waits for one. False: the connection has ended.
+bool FuseSession::take_turn(Worker& worker) {
+  worker.turns.fetch_add(1);
+  ssize_t size = ::read(worker.device.get(), worker.buffer.get(), kMessageBytes);
+  int code = size < 0 ? errno : 0;
+  if (size >= static_cast<ssize_t>(sizeof(fuse_in_header)))
+    dispatch(worker.device.get(), worker.buffer.get(), static_cast<size_t>(size));
+  worker.turns.fetch_add(1);
+  if (code == 0 || code == EINTR || code == ENOENT) return true;  // ENOENT: message was withdrawn
+  if (code == EAGAIN) {
+    epoll_event event;
+    ::epoll_wait(worker.epoll.get(), &event, 1, -1);
+    return true;
+  }
+  if (code != ENODEV) log_error("{}", errno_error("read /dev/fuse", code).message);
+  return false;
+}
+
+void FuseSession::dispatch(int device, const char* message, size_t size_bytes) {
+  const auto* header = reinterpret_cast<const fuse_in_header*>(message);
+  mount_.stats.count_message(header->opcode);
+  if (std::optional<std::string> reply = barrier_.answer(*header, size_bytes)) {
+    if (!reply->empty()) send_raw(device, *reply);
+    return;
+  }
+  if (frozen_ && is_mutation(header->opcode) && set_aside(device, message, size_bytes)) return;
+  answer(device, message, size_bytes);
+}
+
+bool FuseSession::set_aside(int device, const char* message, size_t size_bytes) {
+  std::lock_guard lock(set_aside_mutex_);
+  if (!frozen_) return false;  // thawed meanwhile
+  set_aside_.push_back({device, std::string(message, size_bytes)});
+  return true;
+}
+
+void FuseSession::answer(int device, const char* message, size_t size_bytes) {
+  const auto* header = reinterpret_cast<const fuse_in_header*>(message);
+  t_session = this;
+  t_device = device;
+  set_current_message(header);
+  if (header->opcode == FUSE_TMPFILE) return answer_tmpfile_message(header, size_bytes);
+  fuse_buf buffer = {};
+  buffer.size = size_bytes;
+  buffer.mem = const_cast<char*>(message);
+  fuse_session_process_buf(session_, &buffer);
+}
+
+void FuseSession::answer_tmpfile_message(const fuse_in_header* message, size_t size_bytes) {
+  fuse_out_header header = {};
+  header.unique = message->unique;
+  Result<std::string> body = Error{EIO, ""};
+  try {
+    body = answer_tmpfile(mount_, message, size_bytes);
+  } catch (const std::exception& e) {
+    log_error("inode {}: {}", message->nodeid, e.what());
+  }
+  std::string bytes;
+  if (body.ok())
+    bytes = *body;
+  else
+    header.error = -errno_for_kernel(body.error(), message->nodeid);
+  header.len = static_cast<uint32_t>(sizeof header + bytes.size());
+  bytes.insert(0, reinterpret_cast<const char*>(&header), sizeof header);
+  send_raw(t_device, bytes);
+}
+
+void FuseSession::send_raw(int device, const std::string& reply) {
+  // Fails only when the connection has ended or the caller is gone: then nobody waits for it.
+  [[maybe_unused]] ssize_t written = ::write(device, reply.data(), reply.size());
+}
+
+// Returns when every message that a worker held at the call has been answered or set aside.
+void FuseSession::wait_for_turns() {
+  for (auto& worker : workers_) {
+    uint64_t turn = worker->turns.load();
+    if (turn % 2 == 0) continue;
+    while (worker->turns.load() == turn)
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+}
+
+Status FuseSession::freeze() {
+  TRY(barrier_.write_back(options_.mountpoint));
+  wait_for_turns();
+  frozen_ = true;
+  wait_for_turns();
+  mount_.overlay.freeze();
+  return {};
+}
+
+void FuseSession::thaw() {
+  mount_.overlay.thaw();
+  std::deque<SetAside> waiting;
+  {
+    std::lock_guard lock(set_aside_mutex_);
+    frozen_ = false;
+    waiting.swap(set_aside_);
+  }
+  for (const SetAside& held : waiting)
+    answer(held.device, held.message.data(), held.message.size());
+}
+
+void FuseSession::join() {
+  for (auto& worker : workers_)
+    if (worker->thread.joinable()) worker->thread.join();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Session>> Session::start(Mount& mount, Options options) {
+  auto session = std::make_unique<FuseSession>(mount, std::move(options));
+  TRY(session->open());
+  return std::unique_ptr<Session>(std::move(session));
+}
+
+}  // namespace layerfs
