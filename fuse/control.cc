@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fuse/control.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "fuse/control_socket.h"
+
+namespace layerfs {
+namespace {
+
+class SocketClient : public ControlClient {
+ public:
+  SocketClient(UniqueFd socket, std::string name)
+      : socket_(std::move(socket)), name_(std::move(name)) {}
+
+  Result<nlohmann::json> call(const nlohmann::json& request) override {
+    TRY(send_line(socket_.get(), request.dump()));
+    nlohmann::json reply = nlohmann::json::parse(TRY(receive_line()), nullptr, false);
+    if (!reply.is_object() || !reply.contains("ok"))
+      return Error{EPROTO, "container '" + name_ + "': the daemon's answer is not understood"};
+    if (reply["ok"] == true) {
+      reply.erase("ok");
+      return reply;
+    }
+    int code = reply["errno"].is_number_integer() ? reply["errno"].get<int>() : EIO;
+    std::string message =
+        reply["message"].is_string() ? reply["message"].get<std::string>() : "failed";
+    return Error{code > 0 ? code : EIO, message};
+  }
+
+ private:
+  Result<std::string> receive_line() {
+    std::string line;
+    char buffer[4096];
+    while (line.empty() || line.back() != '\n') {
+      ssize_t size = ::read(socket_.get(), buffer, sizeof buffer);
+      if (size < 0 && errno == EINTR) continue;
+      if (size < 0) return errno_error("read from the daemon of container '" + name_ + "'");
+      if (size == 0)
+        return Error{EIO, "the daemon of container '" + name_ + "' ended without an answer"};
+      line.append(buffer, static_cast<size_t>(size));
+    }
+    return line;
+  }
+
+  UniqueFd socket_;
+  std::string name_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<ControlClient>> ControlClient::connect(const Container& container) {
+  ControlAddress target = TRY(control_address(container.directory));
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!socket.valid()) return errno_error("make a socket");
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&target.address),
+                sizeof target.address) != 0) {
+    if (errno == ENOENT || errno == ECONNREFUSED)
+      return Error{ENOTCONN, "container '" + container.name + "' is not mounted"};
+    return errno_error("reach the daemon of container '" + container.name + "'");
+  }
+  return std::unique_ptr<ControlClient>(
+      std::make_unique<SocketClient>(std::move(socket), container.name));
+}
+
+}  // namespace layerfs
