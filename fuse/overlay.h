@@ -92,9 +92,9 @@ class Overlay {
     bool kill_priv = true;   // clear suid/sgid/capability on write, truncate, chown
     // Whose filesystem statfs() describes, unless there is a size limit.
     std::string host_directory;
-    std::function<Timestamp()> clock;  // default: CLOCK_REALTIME
+    std::function<Timestamp()> clock;  // default: CLOCK_REALTIME_COARSE
   };
-  // Both must outlive the overlay. Reaps orphans of a crash.
+  // Both must outlive the overlay.
   static Result<std::unique_ptr<Overlay>> create(Lower& lower, Upper* upper, Options options);
   virtual ~Overlay() = default;
 
