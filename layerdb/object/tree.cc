@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <charconv>
 
 #include "layerdb/base/coding.h"
 #include "layerdb/base/hash.h"
@@ -12,8 +12,7 @@ namespace layerfs {
 namespace {
 
 // Page layout (format.md, tree pages): header, fixed-size records, heap.
-constexpr char kLeafKind = 'L';
-constexpr char kIndexKind = 'I';
+constexpr char kPageMagic = 'T';
 constexpr uint8_t kPageVersion = 1;
 constexpr size_t kHeaderBytes = 24;
 
@@ -49,11 +48,11 @@ constexpr uint64_t kDirectorySizeBytes = 4096;
 
 Error damaged(const std::string& what) { return {EUCLEAN, "damaged tree page: " + what}; }
 
-void put_header(std::string& out, char kind, size_t count, const TreeRef& counts) {
-  put_u8(out, static_cast<uint8_t>(kind));
+void put_header(std::string& out, size_t level, size_t count, const TreeRef& counts) {
+  put_u8(out, kPageMagic);
   put_u8(out, kPageVersion);
   put_u16(out, static_cast<uint16_t>(count));
-  put_u32(out, 0);
+  put_u32(out, static_cast<uint32_t>(level));
   put_u64(out, counts.inode_count);
   put_u64(out, counts.entry_count);
 }
@@ -197,6 +196,15 @@ bool valid_name(std::string_view name) {
 
 std::string link_name(uint64_t link_id) { return fmt::format("{:016x}", link_id); }
 
+Result<uint64_t> parse_link_name(std::string_view name) {
+  uint64_t link_id = 0;
+  auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), link_id, 16);
+  if (error != std::errc() || link_name(link_id) != name) {
+    return damaged(fmt::format("link table name '{}'", name));
+  }
+  return link_id;
+}
+
 bool ends_page(std::string_view last_name, size_t entries, size_t size_bytes) {
   if (entries >= kMaxPageEntries || size_bytes >= kMaxPageBytes) return true;
   return entries >= kMinPageEntries && checksum64(last_name) % kMinPageEntries == 0;
@@ -232,7 +240,7 @@ Result<std::shared_ptr<const TreePage>> TreePage::parse(std::string bytes) {
 
 Status TreePage::validate() {
   if (bytes_.size() < kHeaderBytes || bytes_.size() > UINT32_MAX) return damaged("size");
-  if (bytes_[0] != kLeafKind && bytes_[0] != kIndexKind) return damaged("kind");
+  if (bytes_[0] != kPageMagic) return damaged("magic");
   if (static_cast<uint8_t>(bytes_[1]) != kPageVersion) return damaged("version");
   size_t heap = kHeaderBytes + size() * (is_index() ? kIndexRecordBytes : kLeafRecordBytes);
   if (size() == 0 || heap > bytes_.size()) return damaged("count");
@@ -298,7 +306,7 @@ Status TreePage::validate_leaf_record(size_t i) const {
   return {};
 }
 
-bool TreePage::is_index() const { return bytes_[0] == kIndexKind; }
+size_t TreePage::level() const { return load_fixed<uint32_t>(bytes_.data() + 4); }
 size_t TreePage::size() const { return load_fixed<uint16_t>(bytes_.data() + 2); }
 size_t TreePage::memory_bytes() const { return sizeof(*this) + bytes_.capacity(); }
 uint64_t TreePage::inode_count() const { return load_fixed<uint64_t>(bytes_.data() + 8); }
@@ -366,6 +374,25 @@ uint64_t TreePage::entries_before(size_t i) const {
 TreeRef TreePage::tree(size_t i) const {
   if (is_index()) return load_tree_ref(record(i) + kChildTree);
   return type(i) == FileType::directory ? load_tree_ref(extra(i).data()) : TreeRef{};
+}
+
+TreeRef TreePage::counts() const {
+  TreeRef counts;
+  for (size_t i = 0; i < size(); ++i) {
+    if (is_index()) {
+      count_page(counts, tree(i));
+      continue;
+    }
+    Entry summary;  // what count_entry looks at
+    summary.attributes.type = type(i);
+    summary.link_id = link_id(i);
+    if (summary.link_id == 0) summary.attributes.size_bytes = attributes(i).size_bytes;
+    summary.tree = tree(i);
+    summary.opaque = flags(i) & kOpaque;
+    summary.implicit = flags(i) & kImplicit;
+    count_entry(counts, summary);
+  }
+  return counts;
 }
 
 FileType TreePage::type(size_t i) const { return static_cast<FileType>(record(i)[kType]); }
@@ -464,7 +491,7 @@ std::string LeafPageBuilder::finish() {
   size_t count = counts_.entry_count;
   std::string out;
   out.reserve(kHeaderBytes + records_.size() + heap_.size());
-  put_header(out, kLeafKind, count, counts_);
+  put_header(out, 0, count, counts_);
   auto heap_start = static_cast<uint32_t>(kHeaderBytes + records_.size());
   for (size_t i = 0; i < count; ++i) {
     char* field = records_.data() + i * kLeafRecordBytes + kHeapOffset;
@@ -477,7 +504,7 @@ std::string LeafPageBuilder::finish() {
   return out;
 }
 
-std::string encode_index_page(const std::vector<IndexChild>& children) {
+std::string encode_index_page(const std::vector<IndexChild>& children, size_t level) {
   std::string records;
   std::string heap;
   TreeRef counts;
@@ -492,7 +519,7 @@ std::string encode_index_page(const std::vector<IndexChild>& children) {
     count_page(counts, child.tree);
   }
   std::string out;
-  put_header(out, kIndexKind, children.size(), counts);
+  put_header(out, level, children.size(), counts);
   return out + records + heap;
 }
 

@@ -47,6 +47,7 @@ inline constexpr size_t kMaxTreeDepth = 2048;  // directories below each other; 
 bool valid_name(std::string_view name);
 // The name of a link table's entry.
 std::string link_name(uint64_t link_id);
+Result<uint64_t> parse_link_name(std::string_view name);  // EUCLEAN
 // Whether a page that now holds `entries` entries in `size_bytes` ends after `last_name`.
 bool ends_page(std::string_view last_name, size_t entries, size_t size_bytes);
 
@@ -59,7 +60,8 @@ class TreePage {
   // Takes the object's bytes. EUCLEAN when they are not a valid page.
   static Result<std::shared_ptr<const TreePage>> parse(std::string bytes);
 
-  bool is_index() const;
+  bool is_index() const { return level() > 0; }
+  size_t level() const;          // leaf 0; the children of an index page are one lower
   size_t size() const;           // entries, or children of an index page
   size_t memory_bytes() const;   // for caches
   uint64_t inode_count() const;  // numbers used by everything under this page
@@ -76,6 +78,8 @@ class TreePage {
   // Index pages.
   ObjectId child(size_t i) const { return tree(i).page; }
   uint64_t entries_before(size_t i) const;  // entries in children before i (for ranks, cursors)
+
+  TreeRef counts() const;  // of everything under this page; `page` is not filled
 
   // A directory's tree (leaf) or a child page and its counts (index); zeros for other entries.
   TreeRef tree(size_t i) const;
@@ -122,6 +126,7 @@ struct IndexChild {
   std::string first_name;
   TreeRef tree;  // the child page, and the counts of everything under it
 };
-std::string encode_index_page(const std::vector<IndexChild>& children);
+// `level` is one more than the children's (1..255).
+std::string encode_index_page(const std::vector<IndexChild>& children, size_t level);
 
 }  // namespace layerfs

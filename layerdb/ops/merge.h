@@ -16,12 +16,19 @@
 
 #include "layerdb/base/result.h"
 #include "layerdb/store/catalog.h"
+#include "layerdb/store/object_store.h"
 #include "layerdb/store/store.h"
 
 namespace layerfs {
 
-// Fills everything of the chain record. No parent: the diff alone, without its whiteouts.
-Result<ChainRecord> merge_layer(Store& store, const std::optional<ChainRecord>& parent,
+// Fills everything of the chain record. No parent: the diff alone, without its whiteouts. An inode
+// of the merged link table takes its metadata and content from the layer's table, or else from the
+// parent's. Errors: EINVAL directories nested too deep, EUCLEAN damage or an inode in no table.
+Result<ChainRecord> merge_layer(ObjectStore& objects, const std::optional<ChainRecord>& parent,
                                 const LayerRecord& layer);
+inline Result<ChainRecord> merge_layer(Store& store, const std::optional<ChainRecord>& parent,
+                                       const LayerRecord& layer) {
+  return merge_layer(store.objects(), parent, layer);
+}
 
 }  // namespace layerfs

@@ -35,7 +35,7 @@ struct DirectoryBuilder::State {
 
   // Index pages over `pages`, cut like leaves, until a single page is left.
   Status build_index() {
-    while (pages.size() > 1) {
+    for (size_t level = 1; pages.size() > 1; ++level) {
       std::vector<IndexChild> above;
       std::vector<IndexChild> group;
       size_t group_bytes = 0;
@@ -48,7 +48,7 @@ struct DirectoryBuilder::State {
         }
         IndexChild parent{group.front().first_name, {}};
         for (const IndexChild& child : group) count_page(parent.tree, child.tree);
-        parent.tree.page = TRY(objects.put(encode_index_page(group)));
+        parent.tree.page = TRY(objects.put(encode_index_page(group, level)));
         above.push_back(std::move(parent));
         group.clear();
         group_bytes = 0;

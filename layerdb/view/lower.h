@@ -43,7 +43,7 @@ class Lower {
  public:
   virtual ~Lower() = default;
 
-  virtual Ino inode_limit() const = 0;  // the first number this lower does not use
+  virtual Ino inode_limit() const = 0;         // the first number this lower does not use
   virtual uint64_t content_bytes() const = 0;  // for statfs
   virtual Result<LowerNode> lookup(Ino directory, std::string_view name) = 0;
   virtual Result<LowerNode> get(Ino ino) = 0;
@@ -54,7 +54,8 @@ class Lower {
     std::string name;
   };
   virtual Result<Location> locate(Ino ino) = 0;
-  // All names of an inode. Cost: O(1) for ordinary ones, a walk of the whole tree for hard links.
+  // All names of an inode. Cost: O(depth) for ordinary ones, a walk of the directories
+  // that have hard links below them for hard links.
   virtual Result<std::vector<Location>> names_of(Ino ino) = 0;
 
   // Calls `visit` for entries with names > `after` in bytewise order until it returns false.
@@ -69,7 +70,8 @@ class Lower {
   // For commit: where the bytes are, so that they are shared and not read. ENOTSUP where the
   // lower is not in a store.
   virtual Result<Content> content(Ino ino) = 0;
-  // For commit: a directory's stored tree. ENOTSUP as above.
+  // For commit: everything stored of an inode, a directory's tree included; link_id tells a
+  // hard-linked one's group. The name is that of locate(), or empty. ENOTSUP as above.
   virtual Result<Entry> entry(Ino ino) = 0;
 };
 

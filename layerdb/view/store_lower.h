@@ -7,12 +7,18 @@
 #include <memory>
 
 #include "layerdb/store/catalog.h"
+#include "layerdb/store/chunk_store.h"
+#include "layerdb/store/object_store.h"
 #include "layerdb/store/store.h"
 #include "layerdb/view/lower.h"
 
 namespace layerfs {
 
-// `store` must outlive the lower.
-Result<std::unique_ptr<Lower>> open_store_lower(Store& store, const ChainRecord& chain);
+// The stores must outlive the lower.
+Result<std::unique_ptr<Lower>> open_store_lower(ObjectStore& objects, ChunkStore& chunks,
+                                                const ChainRecord& chain);
+inline Result<std::unique_ptr<Lower>> open_store_lower(Store& store, const ChainRecord& chain) {
+  return open_store_lower(store.objects(), store.chunks(), chain);
+}
 
 }  // namespace layerfs

@@ -34,12 +34,20 @@ Result<TreePosition> find_delta(ObjectStore& objects, ObjectId dir, uint64_t del
 Result<TreePosition> find_rank(ObjectStore& objects, ObjectId tree, uint64_t rank);
 Result<uint64_t> rank_of(ObjectStore& objects, ObjectId tree, std::string_view name);
 
+// The leaf pages of a directory, in order, each with its first name.
+Result<std::vector<IndexChild>> leaf_pages(ObjectStore& objects, const TreeRef& dir);
+
 // for (auto it = TRY(TreeIterator::after(...)); it.valid(); TRY(it.next())) …
 class TreeIterator {
  public:
   // The first entry whose name is > `after` (or the first of all when `after` is empty).
   static Result<TreeIterator> after(ObjectStore& objects, ObjectId dir,
                                     std::string_view after = {});
+  // From the first entry on; EUCLEAN unless the tree has the counts that `dir` gives it, so that a
+  // walk that recurses with this ends even on a damaged store.
+  static Result<TreeIterator> all(ObjectStore& objects, const TreeRef& dir);
+  // The k-th entry (0-based); not valid past the last.
+  static Result<TreeIterator> from_rank(ObjectStore& objects, ObjectId dir, uint64_t rank);
   // The first entry whose name is >= `name`.
   static Result<TreeIterator> from(ObjectStore& objects, ObjectId dir, std::string_view name);
   bool valid() const;
@@ -58,7 +66,9 @@ class TreeIterator {
     uint64_t base = 0;  // numbers before this page
   };
   explicit TreeIterator(ObjectStore& objects) : objects_(&objects) {}
-  Status descend(ObjectId page, uint64_t base, std::string_view from);
+  // Adds levels down to a leaf; choose(page) gives the position on each.
+  template <typename Choose>
+  Status descend(ObjectId page, uint64_t base, Choose choose);
   ObjectStore* objects_;
   std::vector<Level> levels_;
 };

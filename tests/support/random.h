@@ -11,9 +11,17 @@
 
 namespace layerfs::testing {
 
+// LAYERFS_TEST_SEED, or a fresh one; printed.
+inline uint64_t test_seed() {
+  const char* given = std::getenv("LAYERFS_TEST_SEED");
+  uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 0) : std::random_device{}();
+  std::printf("LAYERFS_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  return seed;
+}
+
 class Random {
  public:
-  Random() : Random(choose_seed()) {}
+  Random() : Random(test_seed()) {}
   explicit Random(uint64_t seed) : engine_(seed) {}
 
   uint64_t below(uint64_t limit) { return engine_() % limit; }
@@ -39,12 +47,6 @@ class Random {
   }
 
  private:
-  static uint64_t choose_seed() {
-    const char* given = std::getenv("LAYERFS_TEST_SEED");
-    uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 0) : std::random_device{}();
-    std::printf("LAYERFS_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
-    return seed;
-  }
   std::mt19937_64 engine_;
 };
 
