@@ -121,11 +121,11 @@ Result<uint64_t> decode_number(std::string_view bytes) {
 }
 
 Result<Range> decode_range(std::string_view key, std::string_view value) {
-  Result<uint64_t> length = decode_number(value);
-  if (!length.ok() || *length == 0 || rest(key).size() != 8) return damaged("range");
-  Range range{decode_be64(rest(key).data()), *length};
-  if (range.offset + range.length < range.offset) return damaged("range");
-  return range;
+  Result<uint64_t> start = decode_number(value);
+  if (!start.ok() || rest(key).size() != 8) return damaged("range");
+  uint64_t end = decode_be64(rest(key).data());
+  if (*start >= end) return damaged("range");
+  return Range{*start, end - *start};
 }
 
 }  // namespace layerfs::upper_key

@@ -40,7 +40,9 @@ inline std::string name(Ino directory, std::string_view name) {
 inline std::string_view name_of(std::string_view key) {
   return key.size() < 17 ? std::string_view() : key.substr(17);
 }
-inline std::string range(Ino ino, uint64_t offset) { return of(kRange, ino, be64(offset)); }
+// Ranges are keyed by where they end: the first one that matters at an offset is a forward seek,
+// and a file written from front to back leaves its outdated records behind that position.
+inline std::string range(Ino ino, uint64_t end) { return of(kRange, ino, be64(end)); }
 inline std::string version() { return "Mversion"; }
 inline std::string first_ino() { return "Mfirst_ino"; }
 inline std::string next_ino() { return "Mnext_ino"; }
@@ -57,7 +59,7 @@ std::string encode_name(const UpperName& name);
 Result<UpperName> decode_name(std::string_view bytes);
 std::string encode_number(uint64_t value);
 Result<uint64_t> decode_number(std::string_view bytes);
-// From a range's key and value; checks that it is not empty and ends below 2^64.
+// From a range's key (its end) and value (its start); checks that it is not empty.
 Result<Range> decode_range(std::string_view key, std::string_view value);
 
 }  // namespace layerfs::upper_key

@@ -94,26 +94,25 @@ void UpperTransaction::add_range(Ino ino, Range range) {
   if (range.length == 0) return;
   uint64_t start = range.offset;
   uint64_t end = range.offset + range.length;
-  std::vector<uint64_t> merged;  // offsets of the ranges that become part of this one
+  std::vector<uint64_t> merged;  // ends of the ranges that become part of this one
   bool covered = false;
   keep_error(upper_.scan_ranges(
       ino, start,
       [&](const Range& old) {
         uint64_t old_end = old.offset + old.length;
         if (old.offset > end) return false;
-        if (old_end < start) return true;  // only the first one can be
         covered = old.offset <= start && old_end >= end;
         if (covered) return false;
         start = std::min(start, old.offset);
         end = std::max(end, old_end);
-        merged.push_back(old.offset);
+        merged.push_back(old_end);
         return true;
       },
       &batch_));
   if (covered) return;
-  for (uint64_t offset : merged)
-    if (offset != start) erase(key::range(ino, offset));
-  put(key::range(ino, start), key::encode_number(end - start));
+  for (uint64_t old_end : merged)
+    if (old_end != end) erase(key::range(ino, old_end));
+  put(key::range(ino, end), key::encode_number(start));
 }
 
 void UpperTransaction::clear_ranges(Ino ino, uint64_t from_offset) {
@@ -121,15 +120,14 @@ void UpperTransaction::clear_ranges(Ino ino, uint64_t from_offset) {
   keep_error(upper_.scan_ranges(
       ino, from_offset,
       [&](const Range& old) {
-        if (old.offset + old.length > from_offset) found.push_back(old);
+        found.push_back(old);
         return true;
       },
       &batch_));
   for (const Range& old : found) {
-    if (old.offset >= from_offset)
-      erase(key::range(ino, old.offset));
-    else
-      put(key::range(ino, old.offset), key::encode_number(from_offset - old.offset));
+    if (old.offset + old.length == from_offset) continue;
+    erase(key::range(ino, old.offset + old.length));
+    if (old.offset < from_offset) put(key::range(ino, from_offset), key::encode_number(old.offset));
   }
 }
 

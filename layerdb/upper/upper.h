@@ -9,8 +9,8 @@
 //   name      D/<dir>/<position><name> -> the ino it names and its type, or a whiteout: the lower's
 //                                name is gone. position = name_position(name): the order of readdir.
 //   xattr     X/<ino>/<name>    -> value. A lower inode whose record has own_xattrs ignores the lower's.
-//   range     E/<ino>/<offset>  -> length: [offset, offset+length), below lower_size_bytes, is in the
-//                                body, not in the lower. Ranges are disjoint and not adjacent.
+//   range     E/<ino>/<end>     -> start: [start, end), below lower_size_bytes, is in the body, not in
+//                                the lower. Ranges are disjoint and not adjacent.
 //   small     B/<ino>           -> the whole body of a small file that has no lower.
 //   orphan    O/<ino>           -> open but without a name; open() reaps them: records and body.
 //   stale     R/<ino>           -> data/<ino> goes at the next open, unless the record has a body.

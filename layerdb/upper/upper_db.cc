@@ -148,9 +148,8 @@ Status UpperDb::scan_ranges(Ino ino, uint64_t offset,
   if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
   std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(rocksdb::ReadOptions()));
   if (batch != nullptr) it.reset(batch->NewIteratorWithBase(it.release()));
-  it->SeekForPrev(key::range(ino, offset));
-  if (!it->Valid() || !has_prefix(view(it->key()), prefix)) it->Seek(key::range(ino, offset));
-  for (; it->Valid() && has_prefix(view(it->key()), prefix); it->Next())
+  for (it->Seek(key::range(ino, offset)); it->Valid() && has_prefix(view(it->key()), prefix);
+       it->Next())
     if (!visit(TRY(key::decode_range(view(it->key()), view(it->value()))))) return {};
   if (!it->status().ok()) return from_rocksdb(it->status(), "read '" + database_ + "'");
   return {};
@@ -323,17 +322,19 @@ Status UpperDb::remove_body(Ino ino) {
   return {};
 }
 
-Status UpperDb::sync_inherited() {
-  if (!inherited_) return {};
+Status UpperDb::sync_filesystem() {
+  if (!unsynced_) return {};
+  std::lock_guard lock(write_mutex_);  // others wait until it is done
+  if (!unsynced_) return {};
   UniqueFd fd = TRY(open_file(directory_, O_RDONLY | O_DIRECTORY));
   if (::syncfs(fd.get()) != 0) return errno_error("sync '" + directory_ + "'");
-  inherited_ = false;
+  unsynced_ = false;
   return {};
 }
 
 Status UpperDb::sync(Ino ino) {
   if (options_.read_only) return {};
-  TRY(sync_inherited());
+  TRY(sync_filesystem());
   TRY(ino == 0 ? bodies_.sync_all() : bodies_.sync(ino));
   std::shared_lock lock(db_mutex_);
   if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "layerdb/upper/body_files.h"
+#include "layerdb/upper/database_files.h"
 #include "layerdb/upper/ino_set.h"
 #include "layerdb/upper/records.h"
 #include "layerdb/upper/upper.h"
@@ -75,8 +76,7 @@ class UpperDb final : public Upper {
   using RecordVisitor = std::function<Result<bool>(std::string_view key, std::string_view value)>;
   Status scan(const std::string& prefix, const std::string& after, const RecordVisitor& visit,
               rocksdb::WriteBatchWithIndex* batch = nullptr);
-  // The range of `ino` that starts at or before `offset` and the ones after it, until `visit`
-  // returns false.
+  // The ranges of `ino` that end at or after `offset`, in order, until `visit` returns false.
   Status scan_ranges(Ino ino, uint64_t offset, const std::function<bool(const Range&)>& visit,
                      rocksdb::WriteBatchWithIndex* batch = nullptr);
 
@@ -88,7 +88,7 @@ class UpperDb final : public Upper {
   Status reap();  // orphans and stale bodies a crash left
   Status write(rocksdb::WriteBatch* batch);
   Status reserve_numbers();
-  Status sync_inherited();
+  Status sync_filesystem();
   Status ready_body(Ino ino);  // before the first write to a body
   Status check_space(uint64_t more_bytes);
   Result<uint64_t> database_bytes();
@@ -96,6 +96,8 @@ class UpperDb final : public Upper {
   const std::string directory_;  // the container's
   const std::string database_;   // directory_/upper
   const Options options_;
+  const std::shared_ptr<DatabaseFiles> files_;
+  const std::unique_ptr<rocksdb::Env> env_;
   rocksdb::Options rocksdb_options_;
   BodyFiles bodies_;
 
@@ -115,8 +117,8 @@ class UpperDb final : public Upper {
   std::unordered_set<Ino> fresh_;  // body made, record does not say Body::file yet
   std::vector<Ino> removed_;       // body removed, its R record is still there
 
-  // What an earlier process wrote may not have been synced, and only this knows of it.
-  std::atomic<bool> inherited_ = false;
+  // Nothing of what earlier processes wrote, and of what open() made, is known to be synced.
+  std::atomic<bool> unsynced_ = false;
 
   std::atomic<uint64_t> written_bytes_ = 0;  // since database_bytes was last looked at
   std::atomic<uint64_t> counted_database_bytes_ = 0;

@@ -6,6 +6,8 @@
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
 
+#include <filesystem>
+
 #include "layerdb/base/log.h"
 #include "layerdb/upper/transaction.h"
 #include "layerdb/upper/upper_db.h"
@@ -23,9 +25,27 @@ class NoLog final : public rocksdb::Logger {
   void Logv(const char*, va_list) override {}
 };
 
+// Every open begins a new log; a memtable's worth of replay, or so many logs, become a table.
+constexpr size_t kMaxLogs = 4;
+constexpr uint64_t kMaxLogBytes = 4 << 20;
+
+bool logs_are_due(const std::string& database) {
+  size_t count = 0;
+  uint64_t size_bytes = 0;
+  std::error_code code;
+  for (std::filesystem::directory_iterator it(database, code), end; !code && it != end;
+       it.increment(code)) {
+    if (it->path().extension() != ".log") continue;
+    std::error_code gone;
+    ++count;
+    size_bytes += it->file_size(gone);
+  }
+  return count > kMaxLogs || size_bytes > kMaxLogBytes;
+}
+
 rocksdb::Options make_rocksdb_options(rocksdb::Env* env) {
   rocksdb::Options options;
-  if (env != nullptr) options.env = env;
+  options.env = env;
   options.create_if_missing = true;
   options.info_log = std::make_shared<NoLog>();
   options.info_log_level = rocksdb::InfoLogLevel::FATAL_LEVEL;
@@ -34,13 +54,14 @@ rocksdb::Options make_rocksdb_options(rocksdb::Env* env) {
   options.arena_block_size = 64 << 10;
   options.max_background_jobs = 2;
   options.max_open_files = 64;
+  options.max_file_opening_threads = 1;
+  options.allow_fallocate = false;
   options.compression = rocksdb::kLZ4Compression;
   options.target_file_size_base = 16 << 20;
   options.max_bytes_for_level_base = 64 << 20;
   // The log of the last run is replayed at the next open instead of being turned into a table at
   // every close and open: both stay cheap, and no open writes more than a few small files.
   options.avoid_flush_during_shutdown = true;
-  options.avoid_flush_during_recovery = true;
   // After power loss the log may end in a part that was never synced: what was synced is a prefix.
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
   options.skip_stats_update_on_db_open = true;
@@ -79,7 +100,10 @@ UpperDb::UpperDb(const std::string& directory, Options options)
     : directory_(directory),
       database_(directory + "/upper"),
       options_(options),
-      rocksdb_options_(make_rocksdb_options(options.env)),
+      files_(std::make_shared<DatabaseFiles>(
+          (options.env != nullptr ? options.env : rocksdb::Env::Default())->GetFileSystem())),
+      env_(rocksdb::NewCompositeEnv(files_)),
+      rocksdb_options_(make_rocksdb_options(env_.get())),
       bodies_(directory + "/data", options.read_only) {}
 
 UpperDb::~UpperDb() {
@@ -99,7 +123,13 @@ Status UpperDb::open_database() {
   rocksdb::DB* db = nullptr;
   rocksdb::Status status;
   if (!options_.read_only) {
+    bool is_new = !path_exists(database_ + "/CURRENT");
+    rocksdb_options_.avoid_flush_during_recovery = !logs_are_due(database_);
+    files_->set_syncing(is_new ? DatabaseFiles::Syncing::nothing
+                               : DatabaseFiles::Syncing::no_directories);
     status = rocksdb::DB::Open(rocksdb_options_, database_, &db);
+    files_->set_syncing(DatabaseFiles::Syncing::all);
+    unsynced_ = true;
   } else {
     // A frozen daemon may still be compacting: a table that vanished meanwhile is worth a retry.
     for (int attempt = 0; attempt < 5; ++attempt) {
@@ -140,7 +170,6 @@ Status UpperDb::check_version(Ino first_ino) {
     first_ino_ = next_ino_ = reserved_ino_ = first_ino;
     return {};
   }
-  inherited_ = !options_.read_only;
   uint64_t number = TRY(key::decode_number(*version));
   if (number > key::kFormatVersion)
     return Error{EPROTO, fmt::format("'{}' has format {}, made by a newer version of layerfs",
