@@ -3,90 +3,23 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <rocksdb/env.h>
-#include <rocksdb/file_system.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <cstdlib>
 #include <filesystem>
-#include <iostream>
-#include <map>
 #include <random>
 
 #include "layerdb/base/sys.h"
+#include "tests/support/random.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/upper_fixture.h"
 
 namespace layerfs {
 namespace {
 
-constexpr Ino kFirst = 1000;
-
-class TempDir {
- public:
-  TempDir() {
-    std::string pattern = std::filesystem::temp_directory_path() / "upper_test.XXXXXX";
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~TempDir() { std::filesystem::remove_all(path_); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
-uint64_t test_seed() {
-  const char* given = std::getenv("LAYERFS_TEST_SEED");
-  uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device()();
-  std::cout << "LAYERFS_TEST_SEED=" << seed << "\n";
-  return seed;
-}
-
-std::unique_ptr<Upper> open_upper(const std::string& path, Upper::Options options = {}) {
-  Result<std::unique_ptr<Upper>> upper = Upper::open(path, kFirst, options);
-  EXPECT_TRUE(upper.ok()) << upper.error().message;
-  return upper.ok() ? std::move(*upper) : nullptr;
-}
-
-InodeRecord regular(Body body, uint64_t size_bytes = 0) {
-  InodeRecord record;
-  record.attributes.type = FileType::regular;
-  record.attributes.mode = 04755;
-  record.attributes.uid = 4000000000;
-  record.attributes.gid = 7;
-  record.attributes.nlink = 2;
-  record.attributes.size_bytes = size_bytes;
-  record.attributes.mtime = {-5, 999999999};
-  record.atime = {1, 2};
-  record.ctime = {3, 4};
-  record.btime = {5, 6};
-  record.body = body;
-  return record;
-}
-
-// Applies what `build` puts into a transaction.
-template <typename Build>
-Status apply(Upper& upper, Build build) {
-  auto transaction = upper.begin();
-  build(*transaction);
-  return upper.apply(std::move(transaction));
-}
-
-std::vector<std::string> names(Upper& upper, Ino directory, std::string_view after = {}) {
-  std::vector<std::string> out;
-  EXPECT_TRUE(upper
-                  .list_names(directory, after,
-                              [&](std::string_view name, const UpperName&) {
-                                out.emplace_back(name);
-                                return true;
-                              })
-                  .ok());
-  return out;
-}
-
 TEST(Upper, KeepsRecordsAcrossReopening) {
-  TempDir dir;
+  testing::TempDir dir;
   InodeRecord file = regular(Body::small, 5);
   InodeRecord link;
   link.attributes.type = FileType::symlink;
@@ -129,7 +62,7 @@ TEST(Upper, KeepsRecordsAcrossReopening) {
 }
 
 TEST(Upper, ListsNamesOfOneDirectoryInBytewiseOrder) {
-  TempDir dir;
+  testing::TempDir dir;
   std::vector<std::string> expected = {"\x01", "a",    "a.",    "aa",
                                        "b\n",  "\x7f", "\x80z", "\xff\xff\xff"};
   for (int i = 0; i < 600; ++i) expected.push_back("n" + std::to_string(i));
@@ -171,7 +104,7 @@ TEST(Upper, ListsNamesOfOneDirectoryInBytewiseOrder) {
 }
 
 TEST(Upper, DeletingAnInodeTakesEverythingOfIt) {
-  TempDir dir;
+  testing::TempDir dir;
   auto upper = open_upper(dir.path());
   InodeRecord record = regular(Body::file, 100);
   record.own_xattrs = true;
@@ -193,7 +126,7 @@ TEST(Upper, DeletingAnInodeTakesEverythingOfIt) {
 }
 
 TEST(Upper, BodiesReadWriteTruncatePunchSeek) {
-  TempDir dir;
+  testing::TempDir dir;
   auto upper = open_upper(dir.path());
   Ino ino = upper->allocate_ino();
   std::string data(300000, 'x');
@@ -217,7 +150,7 @@ TEST(Upper, BodiesReadWriteTruncatePunchSeek) {
 }
 
 TEST(Upper, ManyBodiesNeedFewDescriptors) {
-  TempDir dir;
+  testing::TempDir dir;
   auto upper = open_upper(dir.path());
   for (int i = 0; i < 600; ++i) {
     Ino ino = upper->allocate_ino();
@@ -236,7 +169,7 @@ TEST(Upper, ManyBodiesNeedFewDescriptors) {
 
 // A body written for a transaction that never came must not show up under a later one.
 TEST(Upper, BodyOfAnUnfinishedChangeIsDropped) {
-  TempDir dir;
+  testing::TempDir dir;
   ASSERT_TRUE(open_upper(dir.path())->write_body(7, 0, "stale stale").ok());
   auto upper = open_upper(dir.path());
   ASSERT_TRUE(upper->write_body(7, 6, "new").ok());
@@ -260,7 +193,7 @@ TEST(Upper, BodyOfAnUnfinishedChangeIsDropped) {
 }
 
 TEST(Upper, OrphansAreReapedAtOpen) {
-  TempDir dir;
+  testing::TempDir dir;
   auto upper = open_upper(dir.path());
   Ino ino = upper->allocate_ino();
   ASSERT_TRUE(upper->write_body(ino, 0, "body").ok());
@@ -286,8 +219,8 @@ TEST(Upper, OrphansAreReapedAtOpen) {
 }
 
 TEST(Upper, RangesMatchABitmap) {
-  TempDir dir;
-  std::mt19937_64 random(test_seed());
+  testing::TempDir dir;
+  testing::Random random;
   auto upper = open_upper(dir.path());
   constexpr uint64_t kSize = 300;
   std::vector<bool> model(kSize + 1);
@@ -297,20 +230,20 @@ TEST(Upper, RangesMatchABitmap) {
               }).ok());
   for (int step = 0; step < 1500; ++step) {
     ASSERT_TRUE(apply(*upper, [&](Upper::Transaction& t) {
-                  for (int change = random() % 3; change >= 0; --change) {
-                    uint64_t from = random() % kSize;
-                    if (random() % 4 == 0) {
+                  for (int change = random.below(3); change >= 0; --change) {
+                    uint64_t from = random.below(kSize);
+                    if (random.one_in(4)) {
                       t.clear_ranges(9, from);
                       std::fill(model.begin() + from, model.end(), false);
                     } else {
-                      uint64_t length = std::min<uint64_t>(random() % 40, kSize - from);
+                      uint64_t length = std::min<uint64_t>(random.below(40), kSize - from);
                       t.add_range(9, {from, length});
                       std::fill_n(model.begin() + from, length, true);
                     }
                   }
                 }).ok());
-    uint64_t from = random() % kSize;
-    uint64_t length = random() % 100;
+    uint64_t from = random.below(kSize);
+    uint64_t length = random.below(100);
     std::vector<bool> seen(kSize + 1);
     uint64_t last_end = 0;
     bool first = true;
@@ -335,7 +268,7 @@ TEST(Upper, RangesMatchABitmap) {
 }
 
 TEST(Upper, NothingAcknowledgedIsLostByKill) {
-  TempDir dir;
+  testing::TempDir dir;
   int pipe_fds[2];
   ASSERT_EQ(::pipe(pipe_fds), 0);
   pid_t child = ::fork();
@@ -376,7 +309,7 @@ TEST(Upper, NothingAcknowledgedIsLostByKill) {
 }
 
 TEST(Upper, AnotherProcessReadsWhileItIsOpen) {
-  TempDir dir;
+  testing::TempDir dir;
   auto upper = open_upper(dir.path());
   ASSERT_TRUE(upper->write_body(5, 0, "body").ok());
   ASSERT_TRUE(apply(*upper, [](Upper::Transaction& t) {
@@ -404,7 +337,7 @@ TEST(Upper, AnotherProcessReadsWhileItIsOpen) {
 }
 
 TEST(Upper, RefusesANewerFormatAndDamage) {
-  TempDir dir;
+  testing::TempDir dir;
   EXPECT_FALSE(Upper::open(dir.path(), kFirst, {.read_only = true}).ok());
   {
     auto upper = open_upper(dir.path());
@@ -417,7 +350,7 @@ TEST(Upper, RefusesANewerFormatAndDamage) {
 }
 
 TEST(Upper, SizeLimitHoldsButRemovingGoesOn) {
-  TempDir dir;
+  testing::TempDir dir;
   auto upper = open_upper(dir.path(), {.size_limit_bytes = 4 << 20});
   std::string block(256 * 1024, 'b');
   Ino ino = upper->allocate_ino();
@@ -433,86 +366,6 @@ TEST(Upper, SizeLimitHoldsButRemovingGoesOn) {
   ASSERT_TRUE(upper->remove_body(ino).ok());
   EXPECT_TRUE(upper->write_body(upper->allocate_ino(), 0, block).ok());
 }
-
-// Fails appends to log files while `code` is set.
-class FaultyFile final : public rocksdb::FSWritableFileOwnerWrapper {
- public:
-  FaultyFile(std::unique_ptr<rocksdb::FSWritableFile> file, std::atomic<int>& fault)
-      : FSWritableFileOwnerWrapper(std::move(file)), fault_(fault) {}
-  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
-                           rocksdb::IODebugContext* context) override {
-    if (fault_ != 0) {
-      // As a full disk does: a part of the record is there.
-      rocksdb::Slice part(data.data(), data.size() / 2);
-      (void)FSWritableFileOwnerWrapper::Append(part, options, context);
-      return fault_ == ENOSPC ? rocksdb::IOStatus::NoSpace() : rocksdb::IOStatus::IOError();
-    }
-    return FSWritableFileOwnerWrapper::Append(data, options, context);
-  }
-
- private:
-  std::atomic<int>& fault_;
-};
-
-class FaultyFileSystem final : public rocksdb::FileSystemWrapper {
- public:
-  FaultyFileSystem() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}
-  const char* Name() const override { return "FaultyFileSystem"; }
-  rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
-                                    std::unique_ptr<rocksdb::FSWritableFile>* result,
-                                    rocksdb::IODebugContext* context) override {
-    if (fault != 0 && open_fails)
-      return fault == ENOSPC ? rocksdb::IOStatus::NoSpace() : rocksdb::IOStatus::IOError();
-    rocksdb::IOStatus status = FileSystemWrapper::NewWritableFile(name, options, result, context);
-    if (status.ok()) *result = std::make_unique<FaultyFile>(std::move(*result), fault);
-    return status;
-  }
-  std::atomic<int> fault = 0;
-  std::atomic<bool> open_fails = false;
-};
-
-class UpperFaults : public testing::TestWithParam<std::pair<int, bool>> {};
-
-TEST_P(UpperFaults, FailedApplyChangesNothingAndLaterOnesSucceed) {
-  auto [code, open_fails] = GetParam();
-  TempDir dir;
-  auto faults = std::make_shared<FaultyFileSystem>();
-  faults->open_fails = open_fails;
-  std::unique_ptr<rocksdb::Env> env = rocksdb::NewCompositeEnv(faults);
-  auto upper = open_upper(dir.path(), {.env = env.get()});
-  auto put = [&](const std::string& name) {
-    return apply(*upper, [&](Upper::Transaction& t) {
-      t.put_name(1, name, {9, FileType::regular});
-      t.put_inode(9, regular(Body::small, name.size()));
-      t.put_small_body(9, name);
-    });
-  };
-  ASSERT_TRUE(put("before").ok());
-  for (int round = 0; round < 3; ++round) {
-    faults->fault = code;
-    for (int i = 0; i < 3; ++i) {
-      Status failed = put("never");
-      ASSERT_FALSE(failed.ok());
-      EXPECT_EQ(failed.error().code, code) << failed.error().message;
-      EXPECT_FALSE(upper->name(1, "never")->has_value());
-      EXPECT_TRUE(upper->name(1, "before")->has_value());
-    }
-    faults->fault = 0;
-    Status good = put("after" + std::to_string(round));
-    ASSERT_TRUE(good.ok()) << good.error().message;
-    EXPECT_TRUE(upper->sync(0).ok());
-  }
-  std::vector<std::string> expected = {"after0", "after1", "after2", "before"};
-  EXPECT_EQ(names(*upper, 1), expected);
-  upper.reset();
-  upper = open_upper(dir.path());
-  EXPECT_EQ(names(*upper, 1), expected);
-  EXPECT_EQ(*upper->small_body(9), "after2");
-}
-
-INSTANTIATE_TEST_SUITE_P(All, UpperFaults,
-                         testing::Values(std::pair(ENOSPC, false), std::pair(EIO, false),
-                                         std::pair(ENOSPC, true), std::pair(EIO, true)));
 
 }  // namespace
 }  // namespace layerfs

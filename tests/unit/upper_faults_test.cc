@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The upper's database on a disk that fails now and then.
+#include <gtest/gtest.h>
+#include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
+
+#include <atomic>
+
+#include "tests/support/temp_dir.h"
+#include "tests/support/upper_fixture.h"
+
+namespace layerfs {
+namespace {
+
+// Fails appends to log files while `code` is set.
+class FaultyFile final : public rocksdb::FSWritableFileOwnerWrapper {
+ public:
+  FaultyFile(std::unique_ptr<rocksdb::FSWritableFile> file, std::atomic<int>& fault)
+      : FSWritableFileOwnerWrapper(std::move(file)), fault_(fault) {}
+  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                           rocksdb::IODebugContext* context) override {
+    if (fault_ != 0) {
+      // As a full disk does: a part of the record is there.
+      rocksdb::Slice part(data.data(), data.size() / 2);
+      (void)FSWritableFileOwnerWrapper::Append(part, options, context);
+      return fault_ == ENOSPC ? rocksdb::IOStatus::NoSpace() : rocksdb::IOStatus::IOError();
+    }
+    return FSWritableFileOwnerWrapper::Append(data, options, context);
+  }
+
+ private:
+  std::atomic<int>& fault_;
+};
+
+class FaultyFileSystem final : public rocksdb::FileSystemWrapper {
+ public:
+  FaultyFileSystem() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}
+  const char* Name() const override { return "FaultyFileSystem"; }
+  rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
+                                    std::unique_ptr<rocksdb::FSWritableFile>* result,
+                                    rocksdb::IODebugContext* context) override {
+    if (fault != 0 && open_fails)
+      return fault == ENOSPC ? rocksdb::IOStatus::NoSpace() : rocksdb::IOStatus::IOError();
+    rocksdb::IOStatus status = FileSystemWrapper::NewWritableFile(name, options, result, context);
+    if (status.ok()) *result = std::make_unique<FaultyFile>(std::move(*result), fault);
+    return status;
+  }
+  std::atomic<int> fault = 0;
+  std::atomic<bool> open_fails = false;
+};
+
+class UpperFaults : public ::testing::TestWithParam<std::pair<int, bool>> {};
+
+TEST_P(UpperFaults, FailedApplyChangesNothingAndLaterOnesSucceed) {
+  auto [code, open_fails] = GetParam();
+  testing::TempDir dir;
+  auto faults = std::make_shared<FaultyFileSystem>();
+  faults->open_fails = open_fails;
+  std::unique_ptr<rocksdb::Env> env = rocksdb::NewCompositeEnv(faults);
+  auto upper = open_upper(dir.path(), {.env = env.get()});
+  auto put = [&](const std::string& name) {
+    return apply(*upper, [&](Upper::Transaction& t) {
+      t.put_name(1, name, {9, FileType::regular});
+      t.put_inode(9, regular(Body::small, name.size()));
+      t.put_small_body(9, name);
+    });
+  };
+  ASSERT_TRUE(put("before").ok());
+  for (int round = 0; round < 3; ++round) {
+    faults->fault = code;
+    for (int i = 0; i < 3; ++i) {
+      Status failed = put("never");
+      ASSERT_FALSE(failed.ok());
+      EXPECT_EQ(failed.error().code, code) << failed.error().message;
+      EXPECT_FALSE(upper->name(1, "never")->has_value());
+      EXPECT_TRUE(upper->name(1, "before")->has_value());
+    }
+    faults->fault = 0;
+    Status good = put("after" + std::to_string(round));
+    ASSERT_TRUE(good.ok()) << good.error().message;
+    EXPECT_TRUE(upper->sync(0).ok());
+  }
+  std::vector<std::string> expected = {"after0", "after1", "after2", "before"};
+  EXPECT_EQ(names(*upper, 1), expected);
+  upper.reset();
+  upper = open_upper(dir.path());
+  EXPECT_EQ(names(*upper, 1), expected);
+  EXPECT_EQ(*upper->small_body(9), "after2");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, UpperFaults,
+                         ::testing::Values(std::pair(ENOSPC, false), std::pair(EIO, false),
+                                           std::pair(ENOSPC, true), std::pair(EIO, true)));
+
+}  // namespace
+}  // namespace layerfs
