@@ -77,8 +77,7 @@ assert_eq "$(cat "$WORK/a")" "$(cat "$WORK/b")" "image ids of one tar"
 
 step "a store made by a newer version"
 cp -a "$STORE" "$WORK/newer"
-version_key_or_file=$WORK/newer
-"$E2E/make_newer.sh" "$LAYERFS" "$version_key_or_file"
+"$MAKE_NEWER" "$WORK/newer"
 status=0
 "$LAYERFS" --root "$WORK/newer" images >"$WORK/out" 2>"$WORK/err" || status=$?
 [ $status -ne 0 ] || fail "opened a store of a newer version"

@@ -8,8 +8,8 @@
 # $WORK. A script that only reaches its end when everything held needs no verdict of its own: any
 # command that fails ends it (errexit), and says where.
 #
-# From ctest (or the caller): LAYERFS the program, COMPARE_TREES the checker beside it, SKIPPED_FILE
-# where skips are written down, ROOTFS_CACHE where fixtures are kept.
+# From ctest (or the caller): LAYERFS the program, COMPARE_TREES and MAKE_NEWER the helpers beside
+# it, SKIPPED_FILE where skips are written down, ROOTFS_CACHE where fixtures are kept.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -18,6 +18,7 @@ E2E=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BUILD=${BUILD:-$E2E/../../build/release}
 LAYERFS=$(realpath "${LAYERFS:-$BUILD/layerfs}")
 COMPARE_TREES=$(realpath "${COMPARE_TREES:-$BUILD/tests/compare_trees}")
+MAKE_NEWER=$(realpath "${MAKE_NEWER:-$BUILD/tests/make_newer}")
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/layerfs-$TEST_NAME.XXXXXX")
 STORE=$WORK/store
 export LC_ALL=C LAYERFS_ROOT=$STORE
