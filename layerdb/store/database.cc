@@ -5,9 +5,12 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/convenience.h>
 #include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
 #include <rocksdb/filter_policy.h>
+#include <rocksdb/metadata.h>
 #include <rocksdb/table.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -30,6 +33,24 @@ class SilentLogger : public rocksdb::Logger {
   using rocksdb::Logger::Logv;
   void Logv(const char*, va_list) override {}
 };
+
+// When RocksDB fails to ingest a table it deletes its link to it. But when only the sync of the
+// manifest failed, the manifest may name the table all the same, and the next opening would find a
+// store with a file missing. So such deletions do not happen: a file that nothing names is removed
+// by the next opening anyway.
+class KeepingFiles : public rocksdb::FileSystemWrapper {
+ public:
+  explicit KeepingFiles(std::shared_ptr<rocksdb::FileSystem> files)
+      : FileSystemWrapper(std::move(files)) {}
+  const char* Name() const override { return "KeepingFiles"; }
+  rocksdb::IOStatus DeleteFile(const std::string& name, const rocksdb::IOOptions& options,
+                               rocksdb::IODebugContext* debug) override {
+    if (ingesting && name.ends_with(".sst")) return rocksdb::IOStatus::OK();
+    return target()->DeleteFile(name, options, debug);
+  }
+  static thread_local bool ingesting;
+};
+thread_local bool KeepingFiles::ingesting = false;
 
 rocksdb::Slice slice(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
 
@@ -58,7 +79,9 @@ Error rocksdb_error(const rocksdb::Status& status, const std::string& what) {
 Database::Database(std::string path, const Options& options)
     : path_(std::move(path)),
       options_(options),
-      env_(options.env != nullptr ? options.env : rocksdb::Env::Default()) {}
+      keeping_env_(rocksdb::NewCompositeEnv(std::make_shared<KeepingFiles>(
+          (options.env != nullptr ? options.env : rocksdb::Env::Default())->GetFileSystem()))),
+      env_(keeping_env_.get()) {}
 
 Database::~Database() { close(); }
 
@@ -144,7 +167,21 @@ Status Database::open_again_while_files_move() {
   }
 }
 
+// Every opening for writing starts a log, and RocksDB keeps them all as long as one family was not
+// flushed since. Nothing is ever written to them.
+void Database::delete_empty_logs() {
+  std::vector<std::string> names;
+  if (!env_->GetChildren(path_, &names).ok()) return;
+  for (const std::string& name : names) {
+    uint64_t size = 1;
+    std::string log = path_ + "/" + name;
+    if (name.ends_with(".log") && env_->GetFileSize(log, &size).ok() && size == 0)
+      (void)env_->DeleteFile(log);
+  }
+}
+
 Status Database::open_once() {
+  if (!options_.read_only) delete_empty_logs();
   block_cache_ = rocksdb::NewLRUCache(
       options_.read_only ? kReaderBlockCacheBytes : kWriterBlockCacheBytes, /*num_shard_bits=*/2);
   rocksdb::DBOptions database_opts = database_options();
@@ -213,8 +250,13 @@ Status Database::reopen() {
   return open_again_while_files_move();
 }
 
-Result<bool> Database::get(Family family, std::string_view key, rocksdb::PinnableSlice& value) {
+Status Database::usable() const {
   if (!db_) return Error{EIO, "the store at '" + path_ + "' could not be opened again"};
+  return {};
+}
+
+Result<bool> Database::get(Family family, std::string_view key, rocksdb::PinnableSlice& value) {
+  TRY(usable());
   rocksdb::Status s = db_->Get(rocksdb::ReadOptions(), handle(family), slice(key), &value);
   if (s.IsNotFound()) return false;
   if (!s.ok()) return rocksdb_error(s, std::string("read from ") + family_name(family));
@@ -235,19 +277,22 @@ std::unique_ptr<rocksdb::Iterator> Database::iterate(Family family) {
 }
 
 Result<uint64_t> Database::last_number(Family family) {
-  auto it = iterate(family);
-  it->SeekToLast();
-  if (!it->status().ok())
-    return rocksdb_error(it->status(), std::string("read the end of ") + family_name(family));
-  if (!it->Valid()) return 0;
-  if (it->key().size() != 8)
-    return Error{EUCLEAN, std::string("the last key of ") + family_name(family) + " is no number"};
-  return decode_be64(it->key().data());
+  TRY(usable());
+  rocksdb::ColumnFamilyMetaData meta;
+  db_->GetColumnFamilyMetaData(handle(family), &meta);
+  uint64_t last = 0;
+  for (const auto& level : meta.levels)
+    for (const auto& file : level.files) {
+      if (file.largestkey.size() != 8)
+        return Error{EUCLEAN, std::string("a key of ") + family_name(family) + " is no number"};
+      last = std::max(last, decode_be64(file.largestkey.data()));
+    }
+  return last;
 }
 
 Status Database::write(rocksdb::WriteBatch& batch) {
   if (options_.read_only) return Error{EROFS, "the store is open for reading only"};
-  if (!db_) return Error{EIO, "the store at '" + path_ + "' could not be opened again"};
+  TRY(usable());
   rocksdb::WriteOptions options;
   options.disableWAL = true;
   rocksdb::Status s = db_->Write(options, &batch);
@@ -257,7 +302,7 @@ Status Database::write(rocksdb::WriteBatch& batch) {
 
 Status Database::flush(std::initializer_list<Family> families) {
   if (options_.read_only) return Error{EROFS, "the store is open for reading only"};
-  if (!db_) return Error{EIO, "the store at '" + path_ + "' could not be opened again"};
+  TRY(usable());
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   for (Family family : families) handles.push_back(handle(family));
   rocksdb::FlushOptions options;
@@ -271,7 +316,9 @@ Status Database::ingest_groups(const std::string& table_path) {
   rocksdb::IngestExternalFileOptions options;
   options.move_files = true;
   options.write_global_seqno = false;
+  KeepingFiles::ingesting = true;
   rocksdb::Status s = db_->IngestExternalFile(handle(Family::groups), {table_path}, options);
+  KeepingFiles::ingesting = false;
   if (!s.ok()) return rocksdb_error(s, "add '" + table_path + "' to the store");
   return {};
 }

@@ -21,6 +21,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "layerdb/base/result.h"
 
@@ -61,7 +62,7 @@ class Database {
   template <typename Visit>  // bool(std::string_view key, std::string_view value)
   Status for_each(Family family, std::string_view prefix, Visit&& visit);
   std::unique_ptr<rocksdb::Iterator> iterate(Family family);
-  // The last key, when it is a be64 number; 0: the family is empty.
+  // The last key in table files, when it is a be64 number; 0: there are none. Reads no data block.
   Result<uint64_t> last_number(Family family);
 
   Status write(rocksdb::WriteBatch& batch);
@@ -72,7 +73,9 @@ class Database {
   rocksdb::Options group_table_options() const;  // for writing such a file
 
   // Forgets what was not flushed, and errors that RocksDB holds on to. No other use meanwhile.
+  // When it fails (the disk is full), everything else fails until it succeeds.
   Status reopen();
+  Status usable() const;
 
   rocksdb::DB& db() { return *db_; }
   rocksdb::ColumnFamilyHandle* handle(Family family) {
@@ -83,6 +86,7 @@ class Database {
   Database(std::string path, const Options& options);
   Status open_once();
   Status open_again_while_files_move();
+  void delete_empty_logs();
   Status check_format();
   void close();
   rocksdb::ColumnFamilyOptions family_options(Family family) const;
@@ -90,6 +94,7 @@ class Database {
 
   std::string path_;
   Options options_;
+  std::unique_ptr<rocksdb::Env> keeping_env_;  // database.cc, KeepingFiles
   rocksdb::Env* env_;
   std::shared_ptr<rocksdb::Cache> block_cache_;
   std::unique_ptr<rocksdb::DB> db_;
@@ -99,6 +104,7 @@ class Database {
 
 template <typename Visit>
 Status Database::for_each(Family family, std::string_view prefix, Visit&& visit) {
+  TRY(usable());
   auto it = iterate(family);
   rocksdb::Slice start(prefix.data(), prefix.size());
   for (it->Seek(start); it->Valid() && it->key().starts_with(start); it->Next())

@@ -203,6 +203,7 @@ Status for_each_object_index(
 Result<std::vector<GroupRange>> delete_groups(Database& database,
                                               const std::vector<GroupRange>& dead) {
   if (database.read_only()) return Error{EROFS, "the store is open for reading only"};
+  TRY(database.usable());
   std::vector<GroupRange> whole, deleted;
   for (const GroupRange& table : group_tables(database)) {
     std::vector<GroupRange> inside = clip(dead, table);
@@ -265,6 +266,7 @@ Status delete_objects(Database& database, const std::function<bool(ObjectId)>& i
 
 std::vector<FamilySize> family_sizes(Database& database) {
   std::vector<FamilySize> out;
+  if (!database.usable().ok()) return out;
   for (Family family : kAllFamilies) {
     rocksdb::ColumnFamilyMetaData meta;
     database.db().GetColumnFamilyMetaData(database.handle(family), &meta);

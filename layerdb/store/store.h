@@ -57,7 +57,8 @@ class Store {
   Database& database();  // for gc, fsck, dump, df
 
   // Makes everything written so far durable, then the batch, atomically (see above). When it fails
-  // the store is as after the last publish: discard() was called.
+  // the store is as after the last publish: discard() was called. (When the very last sync failed,
+  // RocksDB's manifest may name the batch all the same: then all of it is published.)
   Status publish(CatalogBatch batch);
   // Takes back, as far as cheaply possible, what was written since the last publish (a failed
   // import); also errors after which RocksDB refuses to write. What it cannot take back is
