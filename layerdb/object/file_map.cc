@@ -47,8 +47,8 @@ Status decode_extents(Reader& in, uint64_t count, std::vector<Extent>& out) {
     if (gap > std::numeric_limits<uint64_t>::max() - end ||
         length > std::numeric_limits<uint64_t>::max() - end - gap)
       return damaged("its offsets overflow");
-    out.push_back({end + gap, group, static_cast<uint32_t>(group_offset),
-                   static_cast<uint32_t>(length)});
+    out.push_back(
+        {end + gap, group, static_cast<uint32_t>(group_offset), static_cast<uint32_t>(length)});
     end += gap + length;
   }
   return {};
@@ -104,7 +104,8 @@ Result<MapPage> decode_map_page(std::string_view bytes) {
   if (in.u8() != kMagic) return damaged("it does not begin with 'M'");
   uint8_t kind = in.u8();
   uint64_t count = in.varint();
-  if (in.failed() || count == 0 || count > kMaxMapExtents) return damaged("its count is impossible");
+  if (in.failed() || count == 0 || count > kMaxMapExtents)
+    return damaged("its count is impossible");
   MapPage page;
   if (kind == kLeaf)
     TRY(decode_extents(in, count, page.extents));

@@ -60,19 +60,18 @@ Result<std::vector<Record>> StoredCatalog::all(const std::string& prefix,
                                                                         std::string_view)) {
   std::vector<Record> out;
   Status failure;
-  TRY(database_.for_each(Family::catalog, prefix,
-                         [&](std::string_view key, std::string_view value) {
-                           Result<Digest> id = Digest::parse(key.substr(prefix.size()));
-                           Result<Record> record =
-                               id.ok() ? decode(*id, value)
-                                       : Error{EUCLEAN, "the catalog has a damaged key '" +
-                                                            std::string(key) + "'"};
-                           if (record.ok())
-                             out.push_back(std::move(*record));
-                           else
-                             failure = record.error();
-                           return failure.ok();
-                         }));
+  TRY(database_.for_each(
+      Family::catalog, prefix, [&](std::string_view key, std::string_view value) {
+        Result<Digest> id = Digest::parse(key.substr(prefix.size()));
+        Result<Record> record =
+            id.ok() ? decode(*id, value)
+                    : Error{EUCLEAN, "the catalog has a damaged key '" + std::string(key) + "'"};
+        if (record.ok())
+          out.push_back(std::move(*record));
+        else
+          failure = record.error();
+        return failure.ok();
+      }));
   TRY(failure);
   return out;
 }
@@ -87,16 +86,15 @@ Result<Digest> StoredCatalog::ref(const std::string& reference) {
 Result<std::vector<std::pair<std::string, Digest>>> StoredCatalog::refs() {
   std::vector<std::pair<std::string, Digest>> out;
   Status failure;
-  TRY(database_.for_each(
-      Family::catalog, kRef, [&](std::string_view key, std::string_view value) {
-        std::string name(key.substr(sizeof kRef - 1));
-        Result<Digest> id = Digest::parse(value);
-        if (id.ok())
-          out.emplace_back(std::move(name), *id);
-        else
-          failure = Error{EUCLEAN, "the catalog's record of '" + name + "' is damaged"};
-        return failure.ok();
-      }));
+  TRY(database_.for_each(Family::catalog, kRef, [&](std::string_view key, std::string_view value) {
+    std::string name(key.substr(sizeof kRef - 1));
+    Result<Digest> id = Digest::parse(value);
+    if (id.ok())
+      out.emplace_back(std::move(name), *id);
+    else
+      failure = Error{EUCLEAN, "the catalog's record of '" + name + "' is damaged"};
+    return failure.ok();
+  }));
   TRY(failure);
   return out;
 }

@@ -107,12 +107,9 @@ Json content_json(const Content& content) {
 }  // namespace
 
 std::string encode_layer(const LayerRecord& layer) {
-  return Json{{"root", raw(layer.root)},
-              {"links", raw(layer.links)},
-              {"tar", content_json(layer.tar)},
-              {"tar_bytes", layer.tar_bytes},
-              {"entry_count", layer.entry_count},
-              {"content_bytes", layer.content_bytes}}
+  return Json{{"root", raw(layer.root)},          {"links", raw(layer.links)},
+              {"tar", content_json(layer.tar)},   {"tar_bytes", layer.tar_bytes},
+              {"entry_count", layer.entry_count}, {"content_bytes", layer.content_bytes}}
       .dump();
 }
 

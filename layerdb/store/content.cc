@@ -41,7 +41,8 @@ class ExtentCollector {
  private:
   static bool merge(Extent& last, const Extent& next) {
     bool adjacent = next.file_offset == last.file_offset + last.length &&
-                    next.group == last.group && next.group_offset == last.group_offset + last.length;
+                    next.group == last.group &&
+                    next.group_offset == last.group_offset + last.length;
     if (adjacent) last.length += next.length;
     return adjacent;
   }
@@ -80,14 +81,14 @@ uint64_t end_of(const Extent& extent) { return extent.file_offset + extent.lengt
 struct ContentWriter::State {
   ChunkStore& chunks;
   ExtentCollector extents;
-  std::string buffer;           // bytes of the stream that are not yet cut
-  size_t buffer_start = 0;      // the part of `buffer` before it is done
-  uint64_t stored_bytes = 0;    // the offset of the buffered bytes in the content
+  std::string buffer;         // bytes of the stream that are not yet cut
+  size_t buffer_start = 0;    // the part of `buffer` before it is done
+  uint64_t stored_bytes = 0;  // the offset of the buffered bytes in the content
 
   Status put_chunk(std::string_view chunk) {
     ChunkAddress address = TRY(chunks.put(chunk));
-    TRY(extents.add({stored_bytes, address.group, address.offset,
-                     static_cast<uint32_t>(chunk.size())}));
+    TRY(extents.add(
+        {stored_bytes, address.group, address.offset, static_cast<uint32_t>(chunk.size())}));
     stored_bytes += chunk.size();
     return {};
   }
@@ -234,9 +235,8 @@ Result<Leaf> find_leaf(ObjectStore& objects, const Content& content, uint64_t of
       leaf.extents = from_offset(leaf.page->extents, offset);
       return leaf;
     }
-    auto after = std::partition_point(children.begin(), children.end(), [&](const MapChild& c) {
-      return c.first_offset <= offset;
-    });
+    auto after = std::partition_point(children.begin(), children.end(),
+                                      [&](const MapChild& c) { return c.first_offset <= offset; });
     if (after != children.end()) leaf.next = std::min(leaf.next, after->first_offset);
     id = after == children.begin() ? after->page : std::prev(after)->page;
   }
@@ -271,8 +271,8 @@ Result<size_t> ContentReader::read(uint64_t offset, std::span<char> out) const {
     if (extent.file_offset > done) zero_until(extent.file_offset);
     std::shared_ptr<const std::string> group = TRY(chunks_.read_group(extent.group));
     if (uint64_t{extent.group_offset} + extent.length > group->size())
-      return Error{EUCLEAN, fmt::format("group {} is shorter than a file that lies in it",
-                                        extent.group)};
+      return Error{EUCLEAN,
+                   fmt::format("group {} is shorter than a file that lies in it", extent.group)};
     uint64_t skip = done - extent.file_offset;
     uint64_t count = std::min(end, end_of(extent)) - done;
     std::memcpy(out.data() + (done - offset), group->data() + extent.group_offset + skip, count);

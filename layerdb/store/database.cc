@@ -225,12 +225,13 @@ Status Database::check_format() {
   }
   Reader in(*record);
   uint32_t version = in.u32(), min_reader = in.u32();
-  if (in.failed()) return Error{EUCLEAN, "the store at '" + path_ + "' has a damaged format record"};
+  if (in.failed())
+    return Error{EUCLEAN, "the store at '" + path_ + "' has a damaged format record"};
   if (options_.read_only ? min_reader > kFormatVersion : version > kFormatVersion)
-    return Error{EPROTO, fmt::format("the store at '{}' was made by a newer layerfs (its format is "
-                                     "{}, this program {}s up to {}); use that version",
-                                     path_, version, options_.read_only ? "read" : "write",
-                                     kFormatVersion)};
+    return Error{
+        EPROTO, fmt::format("the store at '{}' was made by a newer layerfs (its format is "
+                            "{}, this program {}s up to {}); use that version",
+                            path_, version, options_.read_only ? "read" : "write", kFormatVersion)};
   return {};
 }
 

@@ -75,9 +75,8 @@ Status GroupWriter::submit(Bytes raw, std::vector<IndexEntry> entries) {
   if (database_.read_only()) return Error{EROFS, "the store is open for reading only"};
   if (threads_.empty()) start();
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] {
-    return !failure_.ok() || next_submit_ - next_write_ < kMaxQueuedGroups;
-  });
+  changed_.wait(lock,
+                [&] { return !failure_.ok() || next_submit_ - next_write_ < kMaxQueuedGroups; });
   if (!failure_.ok()) return failure_;
   jobs_.push_back({std::move(raw), nullptr, std::move(entries)});
   ++next_submit_;

@@ -91,12 +91,12 @@ class GroupWriter {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Job> jobs_;         // first_pending_ <= number < next_submit_
-  GroupId first_pending_;        // ingested and indexed below
-  GroupId next_compress_;        // first_pending_ <= next_write_ <= next_compress_ <= next_submit_
-  GroupId next_write_;           // in the table file below
+  std::deque<Job> jobs_;   // first_pending_ <= number < next_submit_
+  GroupId first_pending_;  // ingested and indexed below
+  GroupId next_compress_;  // first_pending_ <= next_write_ <= next_compress_ <= next_submit_
+  GroupId next_write_;     // in the table file below
   GroupId next_submit_;
-  GroupId flush_end_ = 0;        // finish the table when next_write_ gets here
+  GroupId flush_end_ = 0;  // finish the table when next_write_ gets here
   uint64_t stored_bytes_ = 0;
   bool stopping_ = false;
   Status failure_;

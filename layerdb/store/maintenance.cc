@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layerdb/store/maintenance.h"
 
+#include <fmt/format.h>
 #include <rocksdb/convenience.h>
 #include <rocksdb/metadata.h>
 
 #include <algorithm>
-#include <fmt/format.h>
 
 #include "layerdb/base/coding.h"
 #include "layerdb/store/fingerprint_key.h"
@@ -23,8 +23,9 @@ Error damaged_key(Family family) {
 }
 
 // for_each with a visit that may fail.
-Status walk(Database& database, Family family,
-            const std::function<Result<bool>(std::string_view key, std::string_view value)>& visit) {
+Status walk(
+    Database& database, Family family,
+    const std::function<Result<bool>(std::string_view key, std::string_view value)>& visit) {
   Status failure;
   TRY(database.for_each(family, "", [&](std::string_view key, std::string_view value) {
     Result<bool> more = visit(key, value);
@@ -171,9 +172,9 @@ Status for_each_group(Database& database, const std::function<bool(const GroupIn
               });
 }
 
-Status for_each_chunk(Database& database,
-                      const std::function<bool(const Fingerprint&,
-                                               const std::vector<ChunkAddress>&)>& visit) {
+Status for_each_chunk(
+    Database& database,
+    const std::function<bool(const Fingerprint&, const std::vector<ChunkAddress>&)>& visit) {
   return walk(database, Family::chunk_index,
               [&](std::string_view key, std::string_view value) -> Result<bool> {
                 Fingerprint fingerprint = TRY(decode_fingerprint(Family::chunk_index, key));
@@ -229,8 +230,7 @@ Status delete_groups_from(Database& database, GroupId first) {
   return {};
 }
 
-Status delete_chunk_index_entries(Database& database,
-                                  const std::function<bool(GroupId)>& is_dead) {
+Status delete_chunk_index_entries(Database& database, const std::function<bool(GroupId)>& is_dead) {
   Changes changes(database, Family::chunk_index);
   TRY(walk(database, Family::chunk_index,
            [&](std::string_view key, std::string_view value) -> Result<bool> {
@@ -246,12 +246,11 @@ Status delete_chunk_index_entries(Database& database,
 
 Status delete_objects(Database& database, const std::function<bool(ObjectId)>& is_dead) {
   Changes objects(database, Family::objects), index(database, Family::object_index);
-  TRY(walk(database, Family::objects,
-           [&](std::string_view key, std::string_view) -> Result<bool> {
-             if (key.size() != 8) return damaged_key(Family::objects);
-             if (is_dead(ObjectId{decode_be64(key.data())})) TRY(objects.set(key, ""));
-             return true;
-           }));
+  TRY(walk(database, Family::objects, [&](std::string_view key, std::string_view) -> Result<bool> {
+    if (key.size() != 8) return damaged_key(Family::objects);
+    if (is_dead(ObjectId{decode_be64(key.data())})) TRY(objects.set(key, ""));
+    return true;
+  }));
   TRY(walk(database, Family::object_index,
            [&](std::string_view key, std::string_view value) -> Result<bool> {
              std::string live;

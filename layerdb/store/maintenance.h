@@ -29,7 +29,7 @@ struct GroupInfo {
   uint64_t stored_bytes = 0;  // the record
   uint32_t raw_bytes = 0;
   std::vector<GroupId> bases;
-  std::string_view record;    // for decode_group; valid during the visit
+  std::string_view record;  // for decode_group; valid during the visit
 };
 struct GroupRange {
   GroupId first = 0;
@@ -39,9 +39,9 @@ struct GroupRange {
 // Visits return false to stop. A damaged record ends the walk with EUCLEAN, so fsck uses
 // for_each_record and parses itself (parse_group, decode_group in group_codec.h).
 Status for_each_group(Database& database, const std::function<bool(const GroupInfo&)>& visit);
-Status for_each_chunk(Database& database,
-                      const std::function<bool(const Fingerprint&,
-                                               const std::vector<ChunkAddress>&)>& visit);
+Status for_each_chunk(
+    Database& database,
+    const std::function<bool(const Fingerprint&, const std::vector<ChunkAddress>&)>& visit);
 Status for_each_object(Database& database,
                        const std::function<bool(ObjectId, std::string_view bytes)>& visit);
 Status for_each_object_index(
@@ -60,8 +60,7 @@ Result<std::vector<GroupRange>> delete_groups(Database& database,
 Status delete_groups_from(Database& database, GroupId first);
 
 // Removes the addresses in groups for which `is_dead` holds from the chunk index.
-Status delete_chunk_index_entries(Database& database,
-                                  const std::function<bool(GroupId)>& is_dead);
+Status delete_chunk_index_entries(Database& database, const std::function<bool(GroupId)>& is_dead);
 // Deletes objects for which `is_dead` holds, with their index entries.
 Status delete_objects(Database& database, const std::function<bool(ObjectId)>& is_dead);
 
@@ -71,7 +70,8 @@ struct FamilySize {
   uint64_t file_count = 0;
 };
 std::vector<FamilySize> family_sizes(Database& database);
-inline constexpr Family kAllFamilies[] = {Family::meta,    Family::groups,       Family::chunk_index,
-                                          Family::objects, Family::object_index, Family::catalog};
+inline constexpr Family kAllFamilies[] = {Family::meta,         Family::groups,
+                                          Family::chunk_index,  Family::objects,
+                                          Family::object_index, Family::catalog};
 
 }  // namespace layerfs

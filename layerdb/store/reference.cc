@@ -86,9 +86,8 @@ bool valid_repository(std::string_view repository) {
 
 bool valid_tag(std::string_view tag) {
   if (tag.empty() || tag.size() > kMaxTagBytes || tag[0] == '.' || tag[0] == '-') return false;
-  return std::all_of(tag.begin(), tag.end(), [](char c) {
-    return is_alphanumeric(c) || c == '_' || c == '.' || c == '-';
-  });
+  return std::all_of(tag.begin(), tag.end(),
+                     [](char c) { return is_alphanumeric(c) || c == '_' || c == '.' || c == '-'; });
 }
 
 Error bad(std::string_view text, const std::string& why) {
@@ -111,8 +110,7 @@ Result<std::optional<Digest>> find_by_prefix(Catalog& catalog, std::string_view 
 
 // repo@sha256:…: the digest names the image by its id, or by what was recorded under this name.
 Result<std::optional<Digest>> find_by_digest(Catalog& catalog, const Reference& reference) {
-  Result<Digest> recorded =
-      catalog.ref(reference.repository + "@" + reference.digest->to_string());
+  Result<Digest> recorded = catalog.ref(reference.repository + "@" + reference.digest->to_string());
   if (recorded.ok()) return std::optional<Digest>(*recorded);
   if (recorded.error().code != ENOENT) return recorded.error();
   for (const auto& [name, image] : TRY(catalog.refs()))
@@ -140,8 +138,9 @@ Result<Reference> parse_reference(std::string_view text) {
   if (colon != std::string_view::npos && rest.find('/', colon) == std::string_view::npos) {
     out.tag = rest.substr(colon + 1);
     if (!valid_tag(out.tag))
-      return bad(text, "a tag is up to 128 letters, digits, '_', '.' and '-', and starts with "
-                       "none of the last two");
+      return bad(text,
+                 "a tag is up to 128 letters, digits, '_', '.' and '-', and starts with "
+                 "none of the last two");
     rest = rest.substr(0, colon);
   } else if (!out.digest) {
     out.tag = "latest";
@@ -149,8 +148,9 @@ Result<Reference> parse_reference(std::string_view text) {
   if (rest.empty()) return bad(text, "its name is empty");
   if (rest.size() > kMaxRepositoryBytes) return bad(text, "its name is longer than 255 bytes");
   if (!valid_repository(rest))
-    return bad(text, "a name is lower case letters and digits, with '.', '_', '-' between them and "
-                     "'/' between its parts, as in 'host:5000/team/app:1.0'");
+    return bad(text,
+               "a name is lower case letters and digits, with '.', '_', '-' between them and "
+               "'/' between its parts, as in 'host:5000/team/app:1.0'");
   out.repository = rest;
   return out;
 }
@@ -165,8 +165,8 @@ Result<Digest> resolve_image(Catalog& catalog, std::string_view text) {
   }
   std::string_view prefix = text;
   if (prefix.starts_with("sha256:")) prefix.remove_prefix(7);
-  bool is_id = !prefix.empty() && prefix.size() <= 64 &&
-               std::all_of(prefix.begin(), prefix.end(), is_hex);
+  bool is_id =
+      !prefix.empty() && prefix.size() <= 64 && std::all_of(prefix.begin(), prefix.end(), is_hex);
   if (is_id)
     if (std::optional<Digest> found = TRY(find_by_prefix(catalog, text, prefix))) return *found;
   if (!reference.ok() && !is_id) return reference.error();

@@ -12,7 +12,10 @@ using rocksdb::Status;
 class FaultyFile : public rocksdb::WritableFileWrapper {
  public:
   FaultyFile(std::unique_ptr<rocksdb::WritableFile> file, std::string name, FaultyEnv& env)
-      : WritableFileWrapper(file.get()), file_(std::move(file)), name_(std::move(name)), env_(env) {}
+      : WritableFileWrapper(file.get()),
+        file_(std::move(file)),
+        name_(std::move(name)),
+        env_(env) {}
 
   Status Append(const Slice& data) override {
     if (Status s = env_.spend(); !s.ok()) return s;

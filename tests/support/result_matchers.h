@@ -10,19 +10,18 @@
 
 #include "layerdb/base/result.h"
 
-#define ASSERT_OK(expr)                                                     \
-  do {                                                                      \
-    auto assert_result_ = (expr);                                           \
-    ASSERT_TRUE(assert_result_.ok()) << assert_result_.error().message;     \
+#define ASSERT_OK(expr)                                                 \
+  do {                                                                  \
+    auto assert_result_ = (expr);                                       \
+    ASSERT_TRUE(assert_result_.ok()) << assert_result_.error().message; \
   } while (false)
-#define EXPECT_ERRNO(expr, errno_code)                                      \
-  do {                                                                      \
-    auto expect_result_ = (expr);                                           \
-    EXPECT_FALSE(expect_result_.ok());                                      \
-    if (!expect_result_.ok()) {                                             \
-      EXPECT_EQ(expect_result_.error().code, errno_code)                    \
-          << expect_result_.error().message;                                \
-    }                                                                       \
+#define EXPECT_ERRNO(expr, errno_code)                                                      \
+  do {                                                                                      \
+    auto expect_result_ = (expr);                                                           \
+    EXPECT_FALSE(expect_result_.ok());                                                      \
+    if (!expect_result_.ok()) {                                                             \
+      EXPECT_EQ(expect_result_.error().code, errno_code) << expect_result_.error().message; \
+    }                                                                                       \
   } while (false)
 // The value of a Result; the test ends with an exception when there is none.
 #define VALUE(expr) layerfs::testing::value_of((expr), #expr)

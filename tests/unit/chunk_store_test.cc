@@ -120,9 +120,7 @@ TEST_F(ChunkStoreTest, EqualInputGivesEqualGroups) {
   EXPECT_EQ(records_of(dir_ / "one"), records_of(dir_ / "two"));
 }
 
-Fingerprint first_byte_only(std::string_view bytes) {
-  return {0, static_cast<uint8_t>(bytes[0])};
-}
+Fingerprint first_byte_only(std::string_view bytes) { return {0, static_cast<uint8_t>(bytes[0])}; }
 
 TEST_F(ChunkStoreTest, CollidingChunksAreStoredApart) {
   reopen(&first_byte_only);

@@ -83,8 +83,8 @@ TEST_F(ContentTest, HolesReadAsZeros) {
   uint64_t size = writer.size_bytes();
   Content content = VALUE(writer.finish());
   ASSERT_OK(store_->chunks().flush());
-  std::string expected = std::string(10'000, '\0') + a + std::string(1 << 20, '\0') + b +
-                         std::string(5'000, '\0');
+  std::string expected =
+      std::string(10'000, '\0') + a + std::string(1 << 20, '\0') + b + std::string(5'000, '\0');
   ASSERT_EQ(size, expected.size());
   ContentReader in = reader(content, size);
   EXPECT_EQ(read(in, 0, size + 10), expected);

@@ -31,8 +31,9 @@ TEST(Reference, Parses) {
     EXPECT_EQ(r.tag, c.tag) << c.text;
     EXPECT_EQ(r.digest.has_value(), c.digest) << c.text;
   }
-  for (const char* bad : {"", ":tag", "Upper", "a//b", "/a", "a/", "a:", "a:.x", "a:-x", "a b", "-a",
-                          "a..b", "a___b", "app@sha256:12", "app@md5:12", "host:x/app", "a\nb"})
+  for (const char* bad :
+       {"", ":tag", "Upper", "a//b", "/a", "a/", "a:", "a:.x", "a:-x", "a b", "-a", "a..b", "a___b",
+        "app@sha256:12", "app@md5:12", "host:x/app", "a\nb"})
     EXPECT_ERRNO(parse_reference(bad), EINVAL);
   EXPECT_ERRNO(parse_reference(std::string(256, 'a')), EINVAL);
   EXPECT_ERRNO(parse_reference("a:" + std::string(129, 't')), EINVAL);

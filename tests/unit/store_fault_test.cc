@@ -22,9 +22,8 @@ using testing::TempDir;
 Result<LayerRecord> publish_layer(Store& store, std::string_view bytes) {
   ContentWriter writer(store.chunks(), store.objects());
   TRY(writer.append(bytes));
-  LayerRecord layer{.diff_id = sha256(bytes),
-                    .tar = TRY(writer.finish()),
-                    .tar_bytes = bytes.size()};
+  LayerRecord layer{
+      .diff_id = sha256(bytes), .tar = TRY(writer.finish()), .tar_bytes = bytes.size()};
   TRY(store.objects().put("an object of " + layer.diff_id.hex()));
   CatalogBatch batch;
   batch.put_layer(layer);

@@ -43,9 +43,8 @@ std::string read_content(Store& store, const Content& content, uint64_t size) {
 }
 
 LayerRecord publish_layer(Store& store, std::string_view bytes) {
-  LayerRecord layer{.diff_id = sha256(bytes),
-                    .tar = write_content(store, bytes),
-                    .tar_bytes = bytes.size()};
+  LayerRecord layer{
+      .diff_id = sha256(bytes), .tar = write_content(store, bytes), .tar_bytes = bytes.size()};
   CatalogBatch batch;
   batch.put_layer(layer);
   Status s = store.publish(std::move(batch));
