@@ -18,7 +18,8 @@
 
 namespace layerfs {
 
-// Bytes done of total (0: unknown), and what is being done. Called at most a few times a second.
+// Bytes done of total (0: unknown), and what is being done. Called a few times a second, from any
+// thread but never from two at once.
 using Progress = std::function<void(uint64_t done, uint64_t total, const std::string& what)>;
 
 struct ImportOptions {
@@ -28,7 +29,7 @@ struct ImportOptions {
 };
 
 struct ImportResult {
-  std::vector<Digest> images;            // one, unless an archive holds several
+  std::vector<Digest> images;  // one, unless an archive holds several
   std::vector<std::string> references;
   uint64_t layers_new = 0;
   uint64_t layers_known = 0;
@@ -37,12 +38,17 @@ struct ImportResult {
 Result<ImportResult> import_image(Store& store, const std::string& source,
                                   const ImportOptions& options);
 
-// One layer from a byte stream of an uncompressed or compressed tar (ops/import_tar.cc), for the
-// image importers. `read` fills a buffer and returns 0 at the end. The digest of the uncompressed
-// stream is the record's diff_id.
+// `read` fills a buffer and returns 0 at the end. It is called from another thread than the
+// import's, one call at a time.
 using ByteSource = std::function<Result<size_t>(char* buffer, size_t size)>;
+
+// One layer from a tar, uncompressed or compressed (ops/import_tar.cc). The digest of the
+// uncompressed stream is the record's diff_id; when `expected` is given, it must be that one. A
+// tar whose end marker is missing is then accepted: its digest vouches for it. Errors: EINVAL with
+// a sentence naming `source_name` and the entry; EINTR; the store's own. Nothing is published.
 Result<LayerRecord> import_layer_tar(Store& store, const std::optional<ChainRecord>& parent,
                                      const ByteSource& read, const std::string& source_name,
-                                     const ImportOptions& options);
+                                     const std::optional<Digest>& expected,
+                                     const std::atomic<bool>* cancelled);
 
 }  // namespace layerfs

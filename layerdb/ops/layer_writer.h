@@ -36,7 +36,7 @@ class LayerWriter {
 
   Status add(std::string_view path, Entry entry);  // entry.name is ignored
   Status add_hard_link(std::string_view path, std::string_view target);
-  Status add_whiteout(std::string_view path);      // the name that is deleted
+  Status add_whiteout(std::string_view path);  // the name that is deleted
   Status add_opaque(std::string_view directory);
 
   // Writes tree and link table: fills root, links, entry_count and content_bytes.
