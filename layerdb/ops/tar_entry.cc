@@ -207,20 +207,17 @@ Status TarReader::apply_xattr(const std::string& key, const std::string& value, 
     sparse.mapped = true;
     entry.segments.clear();
     std::string_view rest = value;
-    std::optional<uint64_t> offset;
-    while (!rest.empty()) {
+    auto number = [&]() -> Result<uint64_t> {
       size_t comma = std::min(rest.find(','), rest.size());
       auto n = parse_decimal(rest.substr(0, comma));
       if (!n || *n < 0) return bad("a damaged sparse map");
       rest.remove_prefix(std::min(comma + 1, rest.size()));
-      if (offset) {
-        entry.segments.push_back({*offset, static_cast<uint64_t>(*n)});
-        offset.reset();
-      } else {
-        offset = static_cast<uint64_t>(*n);
-      }
+      return static_cast<uint64_t>(*n);
+    };
+    while (!rest.empty()) {
+      uint64_t offset = TRY(number());
+      entry.segments.push_back({offset, TRY(number())});
     }
-    if (offset) return bad("a damaged sparse map");
   }
   return {};
 }
