@@ -35,7 +35,7 @@ nlohmann::json to_json(const HistoryEntry& entry, const std::string& id) {
 Status show_history(const Globals& globals, const std::string& name) {
   std::unique_ptr<Store> store = TRY(open_store_to_read(globals));
   Digest id = TRY(resolve_image(store->catalog(), name));
-  ImageInfo image = TRY(describe_image(store->catalog(), TRY(store->catalog().image(id))));
+  ImageInfo image = TRY(describe_image(store->catalog(), id));
   std::vector<HistoryEntry> history = image.history();
   std::reverse(history.begin(), history.end());
 

@@ -30,7 +30,7 @@ void add_rows(Table& table, const ImageInfo& image) {
   for (const std::string& text : image.references) {
     Result<Reference> reference = parse_reference(text);
     if (reference.ok())
-      row(reference->repository, reference->tag);
+      row(reference->repository, reference->digest ? "<none>" : reference->tag);
     else
       row(printable(text), "<none>");
   }

@@ -71,14 +71,17 @@ Result<json> inspect_one(const Globals& globals, Store* store, const std::string
   Result<Digest> id = resolve_image(store->catalog(), name);
   if (!id.ok() && id.error().code == ENOENT) return nothing;
   if (!id.ok()) return id.error();
-  return describe(TRY(describe_image(store->catalog(), TRY(store->catalog().image(*id)))));
+  ImageInfo image = TRY(describe_image(store->catalog(), *id));
+  return describe(image);
 }
 
 Status inspect(const Globals& globals, const std::vector<std::string>& names) {
   std::unique_ptr<Store> store = TRY(open_store_if_any(globals));
   json list = json::array();
-  for (const std::string& name : names)
-    list.push_back(TRY(inspect_one(globals, store.get(), name)));
+  for (const std::string& name : names) {
+    json one = TRY(inspect_one(globals, store.get(), name));
+    list.push_back(std::move(one));
+  }
   print_json(list);
   return {};
 }

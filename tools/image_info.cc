@@ -52,16 +52,19 @@ std::vector<HistoryEntry> ImageInfo::history() const {
   return out;
 }
 
-Result<ImageInfo> describe_image(Catalog& catalog, const ImageRecord& record) {
+Result<ImageInfo> describe_image(Catalog& catalog, const Digest& image) {
   ImageInfo info;
-  info.record = record;
-  for (const Digest& diff_id : record.diff_ids) {
-    info.layers.push_back(TRY(catalog.layer(diff_id)));
-    info.size_bytes += info.layers.back().content_bytes;
+  info.record = TRY(catalog.image(image));
+  for (const Digest& diff_id : info.record.diff_ids) {
+    LayerRecord layer = TRY(catalog.layer(diff_id));
+    info.size_bytes += layer.content_bytes;
+    info.layers.push_back(std::move(layer));
   }
-  for (const auto& [reference, image] : TRY(catalog.refs()))
-    if (image == record.id) info.references.push_back(reference);
-  info.config = nlohmann::json::parse(TRY(catalog.config(record.id)), nullptr, false);
+  std::vector<std::pair<std::string, Digest>> refs = TRY(catalog.refs());
+  for (const auto& [reference, target] : refs)
+    if (target == image) info.references.push_back(reference);
+  std::string config = TRY(catalog.config(image));
+  info.config = nlohmann::json::parse(config, nullptr, false);
   if (!info.config.is_object()) info.config = nlohmann::json::object();
   info.created = string_field(info.config, "created");
   return info;
@@ -69,8 +72,11 @@ Result<ImageInfo> describe_image(Catalog& catalog, const ImageRecord& record) {
 
 Result<std::vector<ImageInfo>> describe_images(Catalog& catalog) {
   std::vector<ImageInfo> out;
-  for (const ImageRecord& record : TRY(catalog.images()))
-    out.push_back(TRY(describe_image(catalog, record)));
+  std::vector<ImageRecord> records = TRY(catalog.images());
+  for (const ImageRecord& record : records) {
+    ImageInfo info = TRY(describe_image(catalog, record.id));
+    out.push_back(std::move(info));
+  }
   std::stable_sort(out.begin(), out.end(), [](const ImageInfo& a, const ImageInfo& b) {
     return created_seconds(a) > created_seconds(b);
   });

@@ -34,7 +34,7 @@ struct ImageInfo {
   std::vector<HistoryEntry> history() const;  // bottom first; every layer has an entry
 };
 
-Result<ImageInfo> describe_image(Catalog& catalog, const ImageRecord& record);
+Result<ImageInfo> describe_image(Catalog& catalog, const Digest& image);
 // All images, newest first, as docker lists them.
 Result<std::vector<ImageInfo>> describe_images(Catalog& catalog);
 

@@ -1,29 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Images going out: OCI layout (directory or tar), docker-archive, flattened rootfs tar. Layer tars
-// leave byte for byte as they came in. Output goes to a stream or a directory that appears only when
-// complete (a failed export removes what it wrote).
+// leave byte for byte as they came in, checked against their diffIDs on the way. Output goes to a
+// stream or a directory that appears only when complete (a failed export removes what it wrote).
+// The same image exported twice gives the same bytes. Memory does not grow with the image.
+//
+// Errors: ENOENT a record is missing; EUCLEAN damage (the sentence names the layer or file); EINTR
+// cancelled; EINVAL options that do not go together; what writing the output says.
 #pragma once
 
+#include <atomic>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "layerdb/base/result.h"
+#include "layerdb/ops/compressor.h"
 #include "layerdb/ops/import.h"
 #include "layerdb/store/store.h"
-#include "layerdb/view/lower.h"
 
 namespace layerfs {
 
 enum class ExportFormat { oci, docker, tar };
-enum class LayerCompression { none, gzip, zstd };
 
 struct ExportOptions {
   ExportFormat format = ExportFormat::oci;
-  LayerCompression compression = LayerCompression::gzip;  // OCI layers; docker's are never compressed
-  std::string output;                                     // "-": standard output; "x/": a directory
-  std::optional<std::string> reference;                   // written as the image's name
+  LayerCompression compression =
+      LayerCompression::gzip;            // OCI layers; docker's are never compressed
+  std::string output;                    // "-": standard output; "x/": a directory
+  std::optional<std::string> reference;  // written as the image's name
   Progress progress;
   const std::atomic<bool>* cancelled = nullptr;
 };

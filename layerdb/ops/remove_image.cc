@@ -67,7 +67,8 @@ Result<RemovedImage> remove_image(Store& store, const std::string& name) {
   for (const auto& [reference, target] : TRY(catalog.refs())) {
     if (target != image) continue;
     references.push_back(reference);
-    if (parsed.ok() && !parsed->digest && parsed->to_string() == reference) meant = reference;
+    bool same = parsed.ok() && !parsed->digest && parsed->to_string() == reference;
+    if (same || name == reference) meant = reference;
   }
   if (meant.empty() && references.size() > 1)
     return Error{EBUSY, fmt::format("image '{}' has several references ({}); remove them by name",

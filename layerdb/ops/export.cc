@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/ops/export.h"
+
+#include <algorithm>
+
+#include "layerdb/base/sys.h"
+#include "layerdb/ops/export_formats.h"
+#include "layerdb/store/catalog.h"
+
+namespace layerfs {
+namespace {
+
+constexpr size_t kCopyBytes = 1 << 20;
+constexpr auto kReportEvery = std::chrono::milliseconds(200);
+
+}  // namespace
+
+ContentCopier::ContentCopier(Store& store, const ExportOptions& options, uint64_t total_bytes)
+    : store_(store), options_(options), total_bytes_(total_bytes), buffer_(kCopyBytes, '\0') {}
+
+Status ContentCopier::copy(const Content& content, uint64_t size_bytes, const std::string& what,
+                           const ByteSink& sink) {
+  ContentReader reader(store_.chunks(), store_.objects(), content, size_bytes);
+  for (uint64_t offset = 0; offset < size_bytes;) {
+    if (options_.cancelled != nullptr && *options_.cancelled)
+      return Error{EINTR, "the export was interrupted"};
+    Result<size_t> size = reader.read(offset, std::span<char>(buffer_.data(), buffer_.size()));
+    if (!size.ok()) return size.error().wrap(what);
+    if (*size == 0) return Error{EUCLEAN, what + ": the stored content is too short"};
+    TRY(sink(std::string_view(buffer_.data(), *size)));
+    offset += *size;
+    done_bytes_ += *size;
+    report(what);
+  }
+  return {};
+}
+
+Status ContentCopier::copy_layer(const LayerRecord& layer, const ByteSink& sink) {
+  std::string what = "layer " + layer.diff_id.to_string();
+  Sha256 hash;
+  TRY(copy(layer.tar, layer.tar_bytes, what, [&](std::string_view bytes) {
+    hash.update(bytes);
+    return sink(bytes);
+  }));
+  if (hash.finish() != layer.diff_id)
+    return Error{EUCLEAN, what + ": the stored tar has another SHA-256; run `layerfs fsck`"};
+  return {};
+}
+
+void ContentCopier::report(const std::string& what) {
+  if (!options_.progress) return;
+  auto now = std::chrono::steady_clock::now();
+  if (now - reported_ < kReportEvery) return;
+  reported_ = now;
+  options_.progress(done_bytes_, total_bytes_, what);
+}
+
+Result<std::string> spool_directory(Store& store) {
+  std::string directory = store.root() + "/tmp";
+  TRY(make_directories(directory, 0700));
+  return directory;
+}
+
+Result<ImageSource> load_image(Store& store, const Digest& image) {
+  ImageSource out;
+  ImageRecord record = TRY(store.catalog().image(image));
+  out.config = TRY(store.catalog().config(image));
+  for (const Digest& diff_id : record.diff_ids) {
+    LayerRecord layer = TRY(store.catalog().layer(diff_id));
+    out.layers.push_back(std::move(layer));
+  }
+  out.chain = TRY(store.catalog().chain(record.chain_id));
+  return out;
+}
+
+Status export_image(Store& store, const ImageSource& image, const ExportOptions& options) {
+  if (options.format != ExportFormat::oci && options.output.ends_with('/'))
+    return Error{EINVAL,
+                 "'" + options.output +
+                     "': only an OCI layout can be a directory; leave out the '/' for a file"};
+  switch (options.format) {
+    case ExportFormat::oci:
+      return export_oci(store, image, options);
+    case ExportFormat::docker:
+      return export_docker(store, image, options);
+    case ExportFormat::tar:
+      return export_tar(store, image, options);
+  }
+  return Error{EINVAL, "unknown export format"};
+}
+
+}  // namespace layerfs

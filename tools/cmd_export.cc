@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
+#include <map>
+
+#include "layerdb/ops/commit.h"
+#include "layerdb/ops/container.h"
+#include "layerdb/ops/export.h"
+#include "layerdb/store/reference.h"
+#include "tools/cli.h"
+#include "tools/quiet_container.h"
+
+namespace layerfs {
+namespace {
+
+struct Arguments {
+  std::string name;
+  std::string output;
+  std::string format = "oci";
+  std::string compression = "gzip";
+};
+
+ExportOptions to_options(const Arguments& arguments) {
+  static const std::map<std::string, ExportFormat> kFormats = {
+      {"oci", ExportFormat::oci}, {"docker", ExportFormat::docker}, {"tar", ExportFormat::tar}};
+  static const std::map<std::string, LayerCompression> kCompressions = {
+      {"gzip", LayerCompression::gzip},
+      {"zstd", LayerCompression::zstd},
+      {"none", LayerCompression::none}};
+  ExportOptions out;
+  out.format = kFormats.at(arguments.format);
+  out.compression = kCompressions.at(arguments.compression);
+  out.output = arguments.output;
+  return out;
+}
+
+// The container's state becomes an image that is never published.
+Status export_container(const Globals& globals, const Container& container,
+                        const ExportOptions& options) {
+  std::unique_ptr<Store> store = TRY(open_store_to_write(globals, WhenMissing::fail));
+  Result<CommitResult> built = [&]() -> Result<CommitResult> {
+    std::unique_ptr<QuietContainer> quiet = TRY(QuietContainer::open(*store, container));
+    CommitOptions commit;
+    commit.progress = options.progress;
+    return build_commit(*store, container, quiet->lower(), quiet->upper(), commit);
+  }();
+  Status status = built.ok() ? export_image(*store, built->source, options) : built.error();
+  store->discard();
+  return status;
+}
+
+Status export_stored(const Globals& globals, const std::string& name, ExportOptions options) {
+  std::unique_ptr<Store> store = TRY(open_store_to_read(globals));
+  Digest id = TRY(resolve_image(store->catalog(), name));
+  Result<Reference> reference = parse_reference(name);
+  if (reference.ok() && !reference->digest) {
+    Result<Digest> target = store->catalog().ref(reference->to_string());
+    if (target.ok() && *target == id) options.reference = reference->to_string();
+  }
+  ImageSource image = TRY(load_image(*store, id));
+  return export_image(*store, image, options);
+}
+
+Status run_export(const Globals& globals, const Arguments& arguments) {
+  if (arguments.output == "-" && ::isatty(STDOUT_FILENO) == 1)
+    return Error{EINVAL, "standard output is a terminal; use -o FILE or a pipe"};
+  ExportOptions options = to_options(arguments);
+  ProgressBar bar(globals);
+  options.progress = bar.callback();
+  options.cancelled = cancelled_by_signal();
+  Result<Container> container = find_container(globals.root, arguments.name);
+  if (container.ok()) return export_container(globals, *container, options);
+  return export_stored(globals, arguments.name, std::move(options));
+}
+
+}  // namespace
+
+void add_export(CommandLine& line) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command =
+      line.add("Images", "export", "Write an image or a container's present state to a file",
+               {"layerfs export debian:12 -o debian.tar", "layerfs export debian:12 -o layout/",
+                "layerfs export mycontainer --format tar -o - | tar -C rootfs -x",
+                "layerfs export debian:12 --format docker -o - | docker load"},
+               [arguments](const Globals& globals) { return run_export(globals, *arguments); });
+  command->add_option("NAME", arguments->name, "Container, reference or image id")->required();
+  command
+      ->add_option("-o,--output", arguments->output,
+                   "File; a directory when it ends in '/'; '-' is standard output")
+      ->required();
+  command
+      ->add_option("--format", arguments->format,
+                   "oci: image layout; docker: docker-archive; tar: the root filesystem, flattened")
+      ->check(CLI::IsMember({"oci", "docker", "tar"}))
+      ->capture_default_str();
+  command->add_option("--compression", arguments->compression, "Of OCI layers")
+      ->check(CLI::IsMember({"gzip", "zstd", "none"}))
+      ->capture_default_str();
+}
+
+}  // namespace layerfs
