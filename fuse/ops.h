@@ -3,9 +3,9 @@
 // The libfuse low-level callbacks: decode, call the overlay (fuse/overlay.h), reply. One file a
 // kind: ops_meta.cc names and attributes, ops_dir.cc listing, ops_io.cc content.
 //
-// OPEN, OPENDIR, FLUSH and CREATE have no callback on purpose: the kernel gets ENOSYS once and from
-// then on neither sends them nor RELEASE, keeps file and directory caches over open and close, and
-// makes files with MKNOD.
+// OPEN, OPENDIR, FLUSH and CREATE get ENOSYS once (the last two by having no callback): from then on
+// the kernel neither sends them nor RELEASE, keeps file and directory caches over open and close,
+// and makes files with MKNOD.
 #pragma once
 
 #include "fuse/reply.h"

@@ -70,9 +70,14 @@ void on_fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) noexcept {
   });
 }
 
+// Answered once; libfuse's own answer would be success, and the kernel would go on asking.
+void on_open(fuse_req_t req, fuse_ino_t, fuse_file_info*) noexcept { fuse_reply_err(req, ENOSYS); }
+
 }  // namespace
 
 void add_io_callbacks(fuse_lowlevel_ops& ops) {
+  ops.open = on_open;
+  ops.opendir = on_open;
   ops.read = on_read;
   ops.write = on_write;
   ops.fallocate = on_fallocate;

@@ -171,8 +171,8 @@ void on_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) 
 void on_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
     std::string list;
-    for (const std::string& name : TRY(mount.overlay.list_xattrs(ino)))
-      list.append(name.c_str(), name.size() + 1);
+    std::vector<std::string> names = TRY(mount.overlay.list_xattrs(ino));
+    for (const std::string& name : names) list.append(name.c_str(), name.size() + 1);
     return reply_sized(req, list, size);
   });
 }
