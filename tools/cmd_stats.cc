@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <nlohmann/json.hpp>
+
+#include "fuse/mount.h"
+#include "tools/cli.h"
+#include "tools/text.h"
+
+namespace layerfs {
+namespace {
+
+Status show_stats(const Globals& globals, const std::string& target) {
+  nlohmann::json stats = TRY(mount_stats(globals.root, target));
+  if (globals.json) {
+    print_json(stats);
+    return {};
+  }
+  Table table({"COUNTER", "VALUE"});
+  for (const auto& [name, count] : stats["messages"].items()) table.add({name, count.dump()});
+  for (const char* name : {"messages_total", "read_bytes", "written_bytes"})
+    table.add({name, stats[name].dump()});
+  print_line(table.to_string());
+  return {};
+}
+
+}  // namespace
+
+void add_stats(CommandLine& line) {
+  auto target = std::make_shared<std::string>();
+  CLI::App* command = line.add(
+      "Containers", "stats", "Messages from the kernel and bytes moved since the mount began",
+      {"layerfs stats /mnt", "layerfs --json stats web"},
+      [target](const Globals& globals) { return show_stats(globals, *target); });
+  command->add_option("MOUNTPOINT|CONTAINER", *target, "A mounted container")->required();
+}
+
+}  // namespace layerfs
