@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a container changed, found from its upper alone: the cost is the number of changes (plus a
-// walk of the lower tree when a hard-linked lower inode changed), never the size of the image.
-// Serves `layerfs diff` and commit.
+// What a container changed, found from its upper alone: the cost is the number of changes, of
+// directories that hold one, and of what moved with a renamed directory (plus a walk of the lower
+// tree per changed inode that has several names there), never the size of the image. Serves
+// `layerfs diff` and commit.
 //
-// The walk descends only into directories that hold a change somewhere below. Renamed or hidden
-// parts of the lower are resolved here: a lower directory under a new name is one `added` change
-// with everything below it (`whole_lower_subtree` when nothing in it changed).
+// Rules. A change is what an image can hold: metadata without atime and ctime, xattrs, content, and
+// names. All names of an inode that has several come together: when one of them is a change, its
+// other names are visited too, `self_changed` false if nothing but the company is new. A directory
+// that only contains changes is visited before them, `self_changed` false. A name that came to be
+// over a lower one hides all of it. Below a renamed lower directory everything is `added`.
 #pragma once
 
 #include <functional>
@@ -25,14 +28,19 @@ struct Change {
   ChangeKind kind = ChangeKind::changed;
   std::string path;                // "a/b"; "" is the root
   Ino ino = 0;                     // 0 when deleted
-  FileType type = FileType::none;  // of what is there now
-  bool replaces_lower = false;     // added over a lower name of the same path: needs no whiteout
-                                   // unless the new one is a directory, which must be opaque
-  bool self_changed = false;       // its own metadata or content (a C directory may only contain)
+  FileType type = FileType::none;  // of what is there now; deleted: of what was there
+  bool self_changed = false;       // not only visited for what it contains or belongs to
+  FileType replaced = FileType::none;  // added over a lower name of the same path: its type
+  bool lower_tree = false;         // an added directory whose content is all of a lower one's
+  bool inside_lower_tree = false;  // comes with the lower_tree above it
 };
 
-// Calls `visit` in preorder, names ascending. Stops with visit's error.
+// Calls `visit` in preorder, names ascending. Stops with visit's error. The upper is quiet and may
+// be open read-only.
 Status walk_changes(Lower& lower, Upper& upper,
                     const std::function<Status(const Change&)>& visit);
+
+// What an inode of the container is now: everything but name, content and tree.
+Result<Entry> current_entry(Lower& lower, Upper& upper, Ino ino);
 
 }  // namespace layerfs

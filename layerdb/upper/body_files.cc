@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <vector>
 
 namespace layerfs {
@@ -15,6 +16,22 @@ namespace {
 // Above this many dirty bodies one syncfs(2) is cheaper than an fdatasync(2) each.
 constexpr size_t kSyncfsThreshold = 64;
 }  // namespace
+
+Result<uint64_t> allocated_bytes_below(const std::string& directory) {
+  uint64_t sum = 0;
+  std::error_code code;
+  std::filesystem::recursive_directory_iterator it(directory, code);
+  if (code == std::errc::no_such_file_or_directory) return sum;
+  for (; !code && it != std::filesystem::recursive_directory_iterator(); it.increment(code)) {
+    struct stat st;
+    if (::lstat(it->path().c_str(), &st) == 0 && S_ISREG(st.st_mode))
+      sum += static_cast<uint64_t>(st.st_blocks) * 512;
+  }
+  // Files come and go while we look; a directory that just went is no error either.
+  if (code && code != std::errc::no_such_file_or_directory)
+    return Error{code.value(), "list '" + directory + "': " + code.message()};
+  return sum;
+}
 
 std::string BodyFiles::fanout(Ino ino) const {
   return fmt::format("{}/{:02x}", directory_, ino & 0xff);
@@ -243,14 +260,7 @@ Status BodyFiles::sync_all() {
 Result<uint64_t> BodyFiles::allocated_bytes() {
   if (!counted_) {
     std::lock_guard lock(mutex_);
-    int64_t sum = 0;
-    for (const std::string& fan : TRY(list_directory(directory_)))
-      for (const std::string& name : TRY(list_directory(directory_ + "/" + fan))) {
-        struct stat st;
-        if (::stat((directory_ + "/" + fan + "/" + name).c_str(), &st) == 0)
-          sum += static_cast<int64_t>(st.st_blocks) * 512;
-      }
-    allocated_bytes_ = sum;
+    allocated_bytes_ = static_cast<int64_t>(TRY(allocated_bytes_below(directory_)));
     counted_ = true;
   }
   return static_cast<uint64_t>(std::max<int64_t>(allocated_bytes_, 0));

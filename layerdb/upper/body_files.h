@@ -26,6 +26,9 @@
 
 namespace layerfs {
 
+// The host's blocks of all regular files below a directory; 0 when it does not exist.
+Result<uint64_t> allocated_bytes_below(const std::string& directory);
+
 class BodyFiles {
  public:
   BodyFiles(std::string directory, bool read_only)

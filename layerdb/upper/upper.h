@@ -167,6 +167,8 @@ class Upper {
 
   // Bytes on the host: the database and the bodies' allocated blocks.
   virtual Result<uint64_t> stored_bytes() = 0;
+  // The same of an upper that is not open here (nothing there: 0).
+  static Result<uint64_t> stored_bytes_in(const std::string& directory);
   virtual uint64_t size_limit_bytes() const = 0;
 };
 

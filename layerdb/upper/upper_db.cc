@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <limits>
 
 #include "layerdb/upper/transaction.h"
@@ -346,18 +345,11 @@ Status UpperDb::sync(Ino ino) {
   return {};
 }
 
-Result<uint64_t> UpperDb::database_bytes() {
-  std::error_code code;
-  uint64_t sum = 0;
-  // Files come and go while we look; one that is gone counts nothing.
-  for (std::filesystem::directory_iterator it(database_, code), end; !code && it != end;
-       it.increment(code)) {
-    std::error_code gone;
-    uint64_t size = it->file_size(gone);
-    if (!gone) sum += size;
-  }
-  if (code) return Error{code.value(), "list '" + database_ + "': " + code.message()};
-  return sum;
+Result<uint64_t> UpperDb::database_bytes() { return allocated_bytes_below(database_); }
+
+Result<uint64_t> Upper::stored_bytes_in(const std::string& directory) {
+  return TRY(allocated_bytes_below(directory + "/upper")) +
+         TRY(allocated_bytes_below(directory + "/data"));
 }
 
 Result<uint64_t> UpperDb::stored_bytes() {
