@@ -6,6 +6,7 @@
 #include "layerdb/base/sys.h"
 #include "layerdb/ops/export_formats.h"
 #include "layerdb/store/catalog.h"
+#include "layerdb/store/chunk_store.h"
 
 namespace layerfs {
 namespace {
@@ -78,6 +79,8 @@ Status export_image(Store& store, const ImageSource& image, const ExportOptions&
     return Error{EINVAL,
                  "'" + options.output +
                      "': only an OCI layout can be a directory; leave out the '/' for a file"};
+  // An image that was built and not published may end in a group that is still open.
+  if (!store.read_only()) TRY(store.chunks().flush());
   switch (options.format) {
     case ExportFormat::oci:
       return export_oci(store, image, options);
