@@ -5,6 +5,7 @@
 source "$(dirname "$0")/lib.sh"
 in_private_namespace
 require_fuse
+only_cgroup2
 
 make_shell_rootfs "$WORK/shell"
 tar -C "$WORK/shell" --numeric-owner -cf "$WORK/shell.tar" .
@@ -64,18 +65,18 @@ for archive in oci-none.tar oci-gzip oci-zstd.tar docker.tar; do
 done
 
 step "buildah and podman"
-storage="--root $WORK/containers --runroot $WORK/containers-run --storage-driver vfs"
 export CONTAINERS_STORAGE_CONF=$WORK/storage.conf
-: >"$CONTAINERS_STORAGE_CONF"
-container=$(buildah $storage from --quiet "oci-archive:$WORK/oci-gzip.tar")
-buildah_root=$(buildah $storage mount "$container")
+printf '[storage]\ndriver = "vfs"\ngraphroot = "%s"\nrunroot = "%s"\n' \
+  "$WORK/containers" "$WORK/containers-run" >"$CONTAINERS_STORAGE_CONF"
+container=$(buildah from --quiet "oci-archive:$WORK/oci-gzip.tar")
+buildah_root=$(buildah mount "$container")
 assert_eq "$(cat "$buildah_root/data/new")" committed "the change, in buildah"
-buildah $storage umount "$container" >/dev/null
-podman="podman $storage --cgroup-manager cgroupfs"
+buildah umount "$container" >/dev/null
+podman="podman --cgroup-manager cgroupfs"
 for archive in oci-gzip.tar docker.tar; do
   loaded=$($podman load --quiet -i "$WORK/$archive")
   loaded=${loaded##*: }
-  assert_eq "$($podman run --rm --runtime runc --network none --cgroups=disabled "$loaded" \
+  assert_eq "$($podman run --rm --runtime crun --network none --cgroups=disabled "$loaded" \
     /bin/sh -c 'cat /data/directory/link; ls /bin')" \
     "$(printf 'committed\n'; ls "$gone/bin")" "podman run of $archive"
 done

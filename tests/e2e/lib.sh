@@ -146,6 +146,14 @@ in_private_namespace() {
   fi
 }
 
+# only_cgroup2: inside in_private_namespace: crun refuses a host that mixes cgroup versions; nothing
+# that runs here needs any.
+only_cgroup2() {
+  [ "$(stat -f -c %T /sys/fs/cgroup 2>/dev/null)" != cgroup2fs ] || return 0
+  umount -R -l /sys/fs/cgroup 2>/dev/null || true
+  mount -t cgroup2 none /sys/fs/cgroup
+}
+
 # make_test_user: inside in_private_namespace: an ordinary user $TEST_USER with $TEST_HOME and
 # subordinate ids, who can open /dev/fuse. `as_user COMMAND...` runs something as this user.
 TEST_USER=lfstest

@@ -8,11 +8,7 @@ in_private_namespace
 require_fuse
 make_test_user
 
-# crun refuses hosts with mixed cgroup versions; what runs below needs none of them.
-if [ -d /sys/fs/cgroup ] && [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then
-  umount -R -l /sys/fs/cgroup 2>/dev/null || true
-  mount -t cgroup2 none /sys/fs/cgroup
-fi
+only_cgroup2
 mount --make-rshared /
 
 make_shell_rootfs "$WORK/shell"
@@ -66,10 +62,10 @@ podman() {
   as_user env -C "$TEST_HOME" podman --log-level error --cgroup-manager cgroupfs "$@"
 }
 podman unshare env LAYERFS_ROOT="$STORE" "$program" mount --container podman shell "$m"
-output=$(podman run --rm --network none --cgroups=disabled --runtime runc --rootfs "$m" \
+output=$(podman run --rm --network none --cgroups=disabled --runtime crun --rootfs "$m" \
   /bin/sh -c 'echo podman >/data/podman; id -u; stat -c %u:%g /data/podman; ls -di /etc >/dev/null')
 assert_eq "$output" $'0\n0:0' "podman run --rootfs"
-output=$(podman run --rm --network none --cgroups=disabled --runtime runc --user 1000 \
+output=$(podman run --rm --network none --cgroups=disabled --runtime crun --user 1000 \
   --rootfs "$m" /bin/sh -c 'echo user >/data/user; id -u; stat -c %u /data/user')
 assert_eq "$output" $'1000\n1000' "podman run --user"
 podman unshare env LAYERFS_ROOT="$STORE" "$program" umount "$m"
