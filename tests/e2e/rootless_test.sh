@@ -62,10 +62,10 @@ podman() {
   as_user env -C "$TEST_HOME" podman --log-level error --cgroup-manager cgroupfs "$@"
 }
 podman unshare env LAYERFS_ROOT="$STORE" "$program" mount --container podman shell "$m"
-output=$(podman run --rm --network none --cgroups=disabled --runtime crun --rootfs "$m" \
+output=$(podman run --rm --network none --cgroups=disabled --ulimit host --runtime crun --rootfs "$m" \
   /bin/sh -c 'echo podman >/data/podman; id -u; stat -c %u:%g /data/podman; ls -di /etc >/dev/null')
 assert_eq "$output" $'0\n0:0' "podman run --rootfs"
-output=$(podman run --rm --network none --cgroups=disabled --runtime crun --user 1000 \
+output=$(podman run --rm --network none --cgroups=disabled --ulimit host --runtime crun --user 1000 \
   --rootfs "$m" /bin/sh -c 'echo user >/data/user; id -u; stat -c %u /data/user')
 assert_eq "$output" $'1000\n1000' "podman run --user"
 podman unshare env LAYERFS_ROOT="$STORE" "$program" umount "$m"
