@@ -110,7 +110,8 @@ Result<uint64_t> OverlayImpl::blocks(Ino ino, const InodeRecord& record) {
   if (record.body != Body::file) return blocks_of(attributes.size_bytes);
   uint64_t lower_bytes = record.lower_size_bytes;
   if (lower_bytes != 0) {
-    for (const Range& range : TRY(upper_->ranges(ino, 0, lower_bytes))) lower_bytes -= range.length;
+    auto ranges = TRY(upper_->ranges(ino, 0, lower_bytes));
+    for (const Range& range : ranges) lower_bytes -= range.length;
   }
   return blocks_of(lower_bytes) + TRY(upper_->body_blocks(ino));
 }

@@ -41,8 +41,7 @@ Result<Stat> OverlayImpl::set_attributes(Ino ino, const SetAttributes& changes,
   auto tx = upper_->begin();
   After after = After::nothing;
   if (changes.size_bytes) {
-    if (attributes.type == FileType::directory) return Error{EISDIR, "a directory"};
-    if (attributes.type != FileType::regular) return Error{EINVAL, "not a regular file"};
+    TRY(check_file(attributes.type));
     after = TRY(resize(*tx, ino, record, *changes.size_bytes));
     TRY(kill_privileges(*tx, ino, record, changes.clear_suid_sgid));
     attributes.mtime = when;

@@ -206,5 +206,6 @@ class OverlayImpl final : public Overlay {
 // ENOENT, ENAMETOOLONG or EEXIST for what cannot be a new name.
 Status check_name(std::string_view name);
 bool is_dot(std::string_view name);  // "." or ".."
+Status check_file(FileType type);    // EISDIR or EINVAL for what has no content
 
 }  // namespace layerfs

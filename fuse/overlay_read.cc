@@ -23,7 +23,8 @@ Result<std::vector<OverlayImpl::Segment>> OverlayImpl::segments(Ino ino, const I
   };
   uint64_t lower_end = std::min(end, record.lower_size_bytes);
   if (at < lower_end) {
-    for (const Range& range : TRY(upper_->ranges(ino, at, lower_end - at))) {
+    auto ranges = TRY(upper_->ranges(ino, at, lower_end - at));
+    for (const Range& range : ranges) {
       add(std::min(range.offset, lower_end), false);
       add(std::min(range.offset + range.length, lower_end), true);
     }
@@ -57,7 +58,8 @@ Result<size_t> OverlayImpl::read_record(Ino ino, const InodeRecord& record, uint
     std::memcpy(out.data(), bytes.data() + offset, length);
     return length;
   }
-  for (const Segment& part : TRY(segments(ino, record, offset, length))) {
+  auto parts = TRY(segments(ino, record, offset, length));
+  for (const Segment& part : parts) {
     std::span<char> into = out.subspan(part.offset - offset, part.length);
     if (!part.body) {
       TRY(read_lower(ino, part.offset, into));
@@ -73,23 +75,28 @@ Result<size_t> OverlayImpl::read(Ino ino, uint64_t offset, std::span<char> out) 
   auto lock = locks_.shared(ino);
   auto record = TRY(find_record(ino));
   if (record) {
-    if (record->attributes.type == FileType::directory) return Error{EISDIR, "a directory"};
+    TRY(check_file(record->attributes.type));
     return read_record(ino, *record, offset, out);
   }
   if (!in_lower(ino)) return Error{ENOENT, "no such inode"};
-  auto file = TRY(lower_files_.open(lower_, ino));
-  return file->read(offset, out);
+  auto file = lower_files_.open(lower_, ino);
+  if (!file.ok()) {
+    TRY(load_file(ino));
+    return std::move(file).error();
+  }
+  return (*file)->read(offset, out);
 }
 
 Result<uint64_t> OverlayImpl::seek(Ino ino, uint64_t offset, int whence) {
   if (whence != SEEK_DATA && whence != SEEK_HOLE) return Error{EINVAL, "whence"};
   auto lock = locks_.shared(ino);
-  InodeRecord record = TRY(load(ino));
+  InodeRecord record = TRY(load_file(ino));
   uint64_t size = record.attributes.size_bytes;
   bool data = whence == SEEK_DATA;
   if (offset >= size) return Error{ENXIO, "past the end"};
   if (record.body == Body::small) return data ? offset : size;
-  for (const Segment& part : TRY(segments(ino, record, offset, size - offset))) {
+  auto parts = TRY(segments(ino, record, offset, size - offset));
+  for (const Segment& part : parts) {
     Result<uint64_t> found = part.offset;
     if (part.body) {
       found = upper_->seek_body(ino, part.offset, whence);

@@ -15,10 +15,15 @@ constexpr uint64_t kMaxFileBytes = uint64_t{1} << 62;
 
 }  // namespace
 
+Status check_file(FileType type) {
+  if (type == FileType::directory) return Error{EISDIR, "a directory"};
+  if (type != FileType::regular) return Error{EINVAL, "not a regular file"};
+  return {};
+}
+
 Result<InodeRecord> OverlayImpl::load_file(Ino ino) {
   InodeRecord record = TRY(load(ino));
-  if (record.attributes.type == FileType::directory) return Error{EISDIR, "a directory"};
-  if (record.attributes.type != FileType::regular) return Error{EINVAL, "not a regular file"};
+  TRY(check_file(record.attributes.type));
   return record;
 }
 

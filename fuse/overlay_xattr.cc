@@ -35,7 +35,8 @@ Result<std::optional<std::string>> OverlayImpl::find_xattr(Ino ino,
                                                            const std::optional<InodeRecord>& record,
                                                            const std::string& name) {
   if (record && record->own_xattrs) return upper_->xattr(ino, name);
-  for (auto& [key, value] : TRY(all_xattrs(ino, record))) {
+  auto xattrs = TRY(all_xattrs(ino, record));
+  for (auto& [key, value] : xattrs) {
     if (key == name) return std::optional(std::move(value));
   }
   return std::optional<std::string>{};
@@ -54,7 +55,8 @@ Result<std::string> OverlayImpl::get_xattr(Ino ino, const std::string& name) {
 Result<std::vector<std::string>> OverlayImpl::list_xattrs(Ino ino) {
   auto lock = locks_.shared(ino);
   std::vector<std::string> names;
-  for (auto& [name, value] : TRY(all_xattrs(ino, TRY(find_record(ino))))) {
+  auto xattrs = TRY(all_xattrs(ino, TRY(find_record(ino))));
+  for (auto& [name, value] : xattrs) {
     names.push_back(std::move(name));
   }
   return names;
@@ -62,7 +64,8 @@ Result<std::vector<std::string>> OverlayImpl::list_xattrs(Ino ino) {
 
 Status OverlayImpl::own_xattrs(Transaction& tx, Ino ino, InodeRecord& record) {
   if (record.own_xattrs) return {};
-  for (const auto& [name, value] : TRY(all_xattrs(ino, record))) tx.put_xattr(ino, name, value);
+  auto xattrs = TRY(all_xattrs(ino, record));
+  for (const auto& [name, value] : xattrs) tx.put_xattr(ino, name, value);
   record.own_xattrs = true;
   return {};
 }
