@@ -16,20 +16,6 @@ constexpr uint64_t kMaxCopyBytes = 64 << 20;  // a call ends in bearable time; c
 
 }  // namespace
 
-// [offset, offset+length), inside the file, reads as zeros from now on.
-Status OverlayImpl::zero(Transaction& tx, Ino ino, InodeRecord& record, uint64_t offset,
-                         uint64_t length) {
-  if (record.body != Body::file && record.attributes.size_bytes <= kSmallBodyBytes) {
-    return place(tx, ino, record, offset, std::string(length, '\0'));
-  }
-  TRY(to_body_file(tx, ino, record));
-  TRY(upper_->punch_body(ino, offset, length));
-  if (offset < record.lower_size_bytes) {
-    tx.add_range(ino, {offset, std::min(offset + length, record.lower_size_bytes) - offset});
-  }
-  return {};
-}
-
 Status OverlayImpl::allocate(Ino ino, int mode, uint64_t offset, uint64_t length, bool kill_priv) {
   bool keep_size = mode & FALLOC_FL_KEEP_SIZE;
   int what = mode & ~FALLOC_FL_KEEP_SIZE;
@@ -57,17 +43,31 @@ Status OverlayImpl::allocate(Ino ino, int mode, uint64_t offset, uint64_t length
   return apply_content(std::move(tx), ino, record, After::nothing);
 }
 
+// A small body is read from the upper, so one transaction must put it once only.
 Status OverlayImpl::change_allocation(Transaction& tx, Ino ino, InodeRecord& record,
                                       const Allocation& change) {
   uint64_t size = record.attributes.size_bytes;
   uint64_t end = change.offset + change.length;
-  if (change.what != 0 && change.offset < size) {
-    TRY(zero(tx, ino, record, change.offset, std::min(end, size) - change.offset));
+  uint64_t new_size = change.keep_size ? size : std::max(size, end);
+  uint64_t zero_end = change.what == 0 ? change.offset : std::min(end, new_size);
+  bool zeroes = change.offset < zero_end;
+  if (record.body != Body::file && new_size <= kSmallBodyBytes) {
+    if (zeroes) {
+      return place(tx, ino, record, change.offset, std::string(zero_end - change.offset, '\0'));
+    }
+    TRY(resize(tx, ino, record, new_size));
+    return {};
+  }
+  TRY(to_body_file(tx, ino, record));
+  TRY(resize(tx, ino, record, new_size));
+  if (zeroes) {
+    TRY(upper_->punch_body(ino, change.offset, zero_end - change.offset));
+    uint64_t over_lower = std::min(zero_end, record.lower_size_bytes);
+    if (change.offset < over_lower) {
+      tx.add_range(ino, {change.offset, over_lower - change.offset});
+    }
   }
   if (change.what == FALLOC_FL_PUNCH_HOLE) return {};
-  if (!change.keep_size && end > size) TRY(resize(tx, ino, record, end));
-  if (record.body == Body::small || std::max(size, end) <= kSmallBodyBytes) return {};
-  TRY(to_body_file(tx, ino, record));
   return upper_->allocate_body(ino, change.offset, change.length);
 }
 

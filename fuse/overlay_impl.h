@@ -186,7 +186,6 @@ class OverlayImpl final : public Overlay {
     uint64_t length = 0;
   };
   Status change_allocation(Transaction& tx, Ino ino, InodeRecord& record, const Allocation& change);
-  Status zero(Transaction& tx, Ino ino, InodeRecord& record, uint64_t offset, uint64_t length);
 
   Lower& lower_;
   Upper* const upper_;

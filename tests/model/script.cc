@@ -215,7 +215,7 @@ Result<Ino> ScriptRunner::resolve(Overlay& fs, const std::string& path) {
     }
     if (TRY(fs.stat(at)).attributes.type != FileType::directory) return Error{ENOTDIR, "path"};
     at = TRY(fs.lookup(at, unescape(part))).ino;
-    fs.forget(at, 1);
+    pinned_.push_back(at);
   }
   return at;
 }
@@ -232,6 +232,8 @@ std::string ScriptRunner::run(Overlay& fs, const Command& command) {
   auto it = kWords.find(command.words[0]);
   if (it == kWords.end() || command.words.size() < it->second) return "bad command";
   Result<std::string> result = execute(fs, command.words);
+  for (Ino ino : pinned_) fs.forget(ino, 1);
+  pinned_.clear();
   return result.ok() ? *result : strerrorname_np(result.error().code);
 }
 

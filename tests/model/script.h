@@ -69,6 +69,7 @@ class ScriptRunner {
   Result<Place> place(Overlay& fs, const std::string& path);
 
   std::map<std::string, Ino> held_;
+  std::vector<Ino> pinned_;  // as the kernel does, a command keeps what it walked through
   Caller caller_;
 };
 

@@ -211,7 +211,13 @@ const Case kCases[] = {
        truncate b/a 20000 = ok
        truncate b/a 80000 = ok
        copy b/a 100 c 5 30000 = 30000
-       copy c 0 d 19000 30005 = 30005)"},
+       copy c 0 d 19000 30005 = 30005
+       create x 644 = ok
+       write x 56 16 304 = ok
+       fallocate x zero 32 286 = ok
+       size x = 318
+       remount
+       fallocate x zero 16000 9000 = ok)"},
 };
 
 class ScriptTest : public testing::TestWithParam<Case> {};
