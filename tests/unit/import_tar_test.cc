@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "layerdb/ops/import.h"
+#include "layerdb/store/chunk_store.h"
 #include "tests/support/layer_listing.h"
 #include "tests/support/random.h"
 #include "tests/support/tar_bytes.h"
@@ -49,7 +50,10 @@ class ImportTarTest : public ::testing::Test {
   ImportTarTest() : store_(VALUE(Store::open(directory_.path()))) {}
 
   Result<LayerRecord> import(const std::string& tar) {
-    return import_layer_tar(*store_, std::nullopt, source_of(tar), "x.tar", std::nullopt, nullptr);
+    LayerRecord layer = TRY(
+        import_layer_tar(*store_, std::nullopt, source_of(tar), "x.tar", std::nullopt, nullptr));
+    TRY(store_->chunks().flush());  // what is still in the open group cannot be read
+    return layer;
   }
   // Imports and checks that the tar can be had back.
   LayerRecord import_exactly(const std::string& tar) {
