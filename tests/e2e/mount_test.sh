@@ -1,0 +1,87 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# A mount's life: who may mount what where, in use, killed daemons, signals, many at once.
+source "$(dirname "$0")/lib.sh"
+require_root
+require_fuse
+
+mkdir -p "$WORK/tree/etc"
+echo image >"$WORK/tree/etc/name"
+lf import "$WORK/tree" img >/dev/null
+pid_of() { lf --json ps | python3 -c 'import json,sys
+print(next(c["Pid"] for c in json.load(sys.stdin) if c["Name"] == sys.argv[1]))' "$1"; }
+
+step "refused mount points"
+mkdir -p "$WORK/full" "$WORK/empty"
+echo x >"$WORK/full/x"
+refuses 'not empty' lf mount img "$WORK/full"
+refuses 'no such file' lf mount img "$WORK/missing"
+refuses 'not a directory' lf mount img "$WORK/full/x"
+refuses 'no image' lf mount nothing "$WORK/empty"
+
+step "a container is mounted once at a time"
+M=$(mount_container img c)
+refuses 'mounted already' lf mount --container c img "$WORK/empty"
+refuses 'layerfs mount already' lf mount img "$M"
+
+step "no descriptor of the caller stays open: this would hang"
+name=$(lf mount img "$WORK/empty" 2>&1)
+lf umount "$name"
+
+step "in use"
+exec 8>"$M/open"
+refuses 'in use' lf umount c
+echo kept >&8
+exec 8>&-
+lf umount "$M"
+refuses 'not mounted' lf umount c
+refuses 'neither' lf umount "$WORK/empty"
+M=$(mount_container img c)
+assert_eq "$(cat "$M/open")" kept "written while in use"
+
+step "kill -9 loses nothing that was acknowledged"
+mkdir "$M/made"
+echo synced >"$M/made/file"
+kill -9 "$(pid_of c)"
+sleep 0.2
+! cat "$M/made/file" 2>/dev/null || fail "the mount outlived its daemon"
+lf mount --container c img "$M" >/dev/null
+assert_eq "$(cat "$M/made/file")" synced "after kill -9"
+
+step "a dead mount is cleared by umount"
+kill -9 "$(pid_of c)"
+sleep 0.2
+lf umount "$M"
+assert_eq "$(mounts_below "$WORK/mnt")" "" "mounts left"
+
+step "umount(2) and SIGTERM end the daemon in order"
+M=$(mount_container img c)
+echo more >"$M/more"
+umount "$M"
+wait_unmounted
+M=$(mount_container img c)
+assert_eq "$(cat "$M/more")" more "after umount(8)"
+echo again >"$M/more"
+kill -TERM "$(pid_of c)"
+wait_unmounted
+M=$(mount_container img c)
+assert_eq "$(cat "$M/more")" again "after SIGTERM"
+lf umount c
+
+step "read-only"
+name=$(lf mount --read-only img "$WORK/empty")
+! touch "$WORK/empty/x" 2>/dev/null || fail "a read-only mount was written to"
+assert_eq "$(cat "$WORK/empty/etc/name")" image "read-only content"
+lf umount "$WORK/empty"
+! lf --json ps | grep -q "$name" || fail "a read-only mount left its container"
+
+step "twenty at once, each with its own changes"
+for i in $(seq 20); do
+  M=$(mount_container img "many$i")
+  echo "$i" >"$M/etc/name"
+done
+for i in $(seq 20); do
+  assert_eq "$(cat "$WORK/mnt/many$i/etc/name")" "$i" "container many$i"
+done
+for i in $(seq 20); do lf umount "many$i"; done
