@@ -31,7 +31,7 @@ stat_file() { stat -c %s "$M/dir/file"; }
 read_file() { local lines; mapfile lines <"$M/dir/file"; }
 cat_file() { cat "$M/dir/file"; }
 list() { ls "$M/dir"; }
-list_long() { find "$M/dir" -printf '%s %m\n'; }
+list_long() { stat -c %s "$M"/dir/*; }
 missing() { [ -e "$M/dir/nothing" ]; }
 follow() { readlink "$M/dir/link"; }
 create() { printf small >"$M/new$1"; }
