@@ -49,6 +49,8 @@ Status LayerTreeWriter::accept(std::string_view key, std::string_view value) {
     const Frame& above = frames_.back();
     if (sequence < above.replaced_at) return {};
     if (sequence < above.directory_since) {
+      // umoci writes these when a file takes a directory's place: with the directory all went.
+      if (record_kind(value) == RecordKind::whiteout) return {};
       return Error{EINVAL, "'" + p.path + "' lies below '" + above.path +
                                "', which is not a directory in this archive"};
     }
