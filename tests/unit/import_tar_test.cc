@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
+#include <zlib.h>
 
 #include <algorithm>
 
@@ -285,6 +286,28 @@ TEST_F(ImportTarTest, ADigestThatDoesNotMatchIsRefused) {
   // Without an end marker, but vouched for by its digest.
   std::string cut = tar_entry(file("a", "1"));
   ASSERT_OK(import_layer_tar(*store_, std::nullopt, source_of(cut), "x", sha256(cut), nullptr));
+}
+
+TEST_F(ImportTarTest, FlippedBitsInGzipAreFound) {
+  Random random;
+  std::string tar = tar_entry(file("a", random.text(200'000))) + tar_end();
+  uLongf size = compressBound(tar.size()) + 64;
+  std::string gzip(size, '\0');
+  z_stream stream = {};
+  ASSERT_EQ(deflateInit2(&stream, 0, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
+  stream.next_in = reinterpret_cast<Bytef*>(tar.data());
+  stream.avail_in = static_cast<uInt>(tar.size());
+  stream.next_out = reinterpret_cast<Bytef*>(gzip.data());
+  stream.avail_out = static_cast<uInt>(gzip.size());
+  ASSERT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
+  gzip.resize(stream.total_out);
+  deflateEnd(&stream);
+  EXPECT_EQ(VALUE(import(gzip)).diff_id, sha256(tar));
+  size_t half = tar.size() / 2;
+  expect_refused(gzip.substr(0, half), "cut short");
+  gzip[half] =
+      static_cast<char>(gzip[half] ^ 1);  // stored, not compressed: only the checksum tells
+  expect_refused(gzip, "decompress");
 }
 
 TEST_F(ImportTarTest, InterruptionAndReadErrorsComeThrough) {
