@@ -168,7 +168,7 @@ Result<Content> LayerBuilder::add_body(Ino ino, uint64_t size_bytes) {
   if (body == Body::lower && lower_bytes == size_bytes) return shared_body(ino, size_bytes);
 
   ContentWriter out(store_.chunks(), store_.objects());
-  if (body == Body::small) {
+  if (body == Body::small && size_bytes > 0) {
     std::string bytes = TRY(upper_.small_body(ino));
     bytes.resize(std::min<uint64_t>(bytes.size(), size_bytes));
     TRY(append_bytes(out, bytes));

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Commit against its oracle: the image that a commit makes shows exactly what the container showed.
+#include "layerdb/ops/commit.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "layerdb/ops/canonical_tar.h"
+#include "layerdb/ops/changes.h"
+#include "layerdb/ops/merge.h"
+#include "layerdb/store/content.h"
+#include "layerdb/view/store_lower.h"
+#include "tests/support/model_tree.h"
+#include "tests/support/overlay_rig.h"
+#include "tests/support/random.h"
+#include "tests/support/result_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace layerfs {
+namespace {
+
+using testing::Random;
+
+// Everything an image holds of one path, as text.
+using View = std::map<std::string, std::string>;
+
+std::string describe(Overlay& overlay, const Stat& stat, const std::string& group) {
+  const Attributes& a = stat.attributes;
+  std::string out = fmt::format("type {} mode {:o} owner {}:{} rdev {}:{} mtime {}.{:09} group {}",
+                                static_cast<int>(a.type), a.mode, a.uid, a.gid, a.rdev_major,
+                                a.rdev_minor, a.mtime.seconds, a.mtime.nanoseconds, group);
+  if (a.type != FileType::directory) out += fmt::format(" nlink {} size {}", a.nlink, a.size_bytes);
+  if (a.type == FileType::symlink) out += " -> " + VALUE(overlay.readlink(stat.ino));
+  std::vector<std::string> xattrs = VALUE(overlay.list_xattrs(stat.ino));
+  for (const std::string& name : xattrs)
+    out += " " + name + "=" + VALUE(overlay.get_xattr(stat.ino, name));
+  if (a.type == FileType::regular) {
+    std::string bytes(a.size_bytes, '\0');
+    EXPECT_EQ(VALUE(overlay.read(stat.ino, 0, bytes)), a.size_bytes);
+    out += " content " + sha256(bytes).hex();
+  }
+  return out;
+}
+
+void view_below(Overlay& overlay, Ino directory, const std::string& path,
+                std::map<Ino, std::string>& first_names, View& out) {
+  std::map<std::string, std::pair<Ino, FileType>> entries;
+  ASSERT_OK(overlay.list(directory, 0, [&](const DirectoryEntry& entry) {
+    entries[std::string(entry.name)] = {entry.ino, entry.type};
+    return true;
+  }));
+  for (const auto& [name, found] : entries) {
+    if (found.second == FileType::socket) continue;  // no image holds one
+    std::string child = path.empty() ? name : path + "/" + name;
+    Stat stat = VALUE(overlay.stat(found.first));
+    out[child] = describe(overlay, stat, first_names.try_emplace(found.first, child).first->second);
+    if (found.second == FileType::directory)
+      view_below(overlay, found.first, child, first_names, out);
+  }
+}
+
+View view_of(Overlay& overlay) {
+  View out;
+  std::map<Ino, std::string> first_names;
+  out[""] = describe(overlay, VALUE(overlay.stat(kRootIno)), "");
+  view_below(overlay, kRootIno, "", first_names, out);
+  return out;
+}
+
+// A store with an image, and the container on it.
+class CommitTest : public ::testing::Test {
+ protected:
+  CommitTest() {
+    store_ = VALUE(Store::open(dir_ / "store"));
+    LayerRecord layer = store_model(store_->objects(), empty_model());
+    layer.diff_id = sha256("base");
+    ChainRecord chain = VALUE(merge_layer(*store_, std::nullopt, layer));
+    nlohmann::json config = {
+        {"architecture", "amd64"},
+        {"os", "linux"},
+        {"unheard-of", {1, 2}},
+        {"rootfs", {{"type", "layers"}, {"diff_ids", {layer.diff_id.to_string()}}}}};
+    ImageRecord image;
+    image.id = sha256(config.dump());
+    image.diff_ids = {layer.diff_id};
+    image.chain_id = chain.chain_id;
+    CatalogBatch batch;
+    batch.put_layer(layer);
+    batch.put_chain(chain);
+    batch.put_image(image, config.dump());
+    VALUE_STATUS(store_->publish(std::move(batch)));
+    container_.image = image.id;
+    open(image);
+  }
+
+  static void VALUE_STATUS(Status status) {
+    if (!status.ok()) throw std::runtime_error(status.error().message);
+  }
+
+  void open(const ImageRecord& image) {
+    container_.image = image.id;
+    container_.chain_id = image.chain_id;
+    rig_.reset();
+    lower_ = VALUE(open_store_lower(*store_, VALUE(store_->catalog().chain(image.chain_id))));
+    rig_ = std::make_unique<OverlayRig>(*lower_);
+  }
+
+  Overlay& fs() { return rig_->overlay(); }
+  Ino at(const std::string& path) { return VALUE(rig_->resolve(path)); }
+
+  Ino make(Ino directory, const std::string& name, FileType type = FileType::regular) {
+    NewNode node;
+    node.type = type;
+    node.mode = type == FileType::directory ? 0755 : 0644;
+    node.rdev_major = 5;
+    if (type == FileType::symlink) node.symlink_target = "to/" + name;
+    Ino ino = VALUE(fs().make(directory, name, node, Caller{})).ino;
+    fs().forget(ino, 1);
+    return ino;
+  }
+  void write(Ino ino, uint64_t offset, const std::string& bytes) {
+    EXPECT_EQ(VALUE(fs().write(ino, offset, bytes, false)), bytes.size());
+  }
+
+  // Commits, checks image and tar, and goes on with a new container on the new image.
+  CommitResult commit() {
+    View before = view_of(fs());
+    CommitOptions options;
+    options.message = "a message";
+    options.author = "A";
+    CommitResult result = VALUE(build_commit(*store_, container_, *lower_, rig_->upper(), options));
+    VALUE_STATUS(store_->publish(result.batch));
+    EXPECT_EQ(tar_digest(result.source.layers.back()), result.image.diff_ids.back());
+    open(result.image);
+    View after = view_of(fs());
+    EXPECT_EQ(before.size(), after.size());
+    for (const auto& [path, description] : before) EXPECT_EQ(after[path], description) << path;
+    return result;
+  }
+
+  Digest tar_digest(const LayerRecord& layer) {
+    ContentReader reader(store_->chunks(), store_->objects(), layer.tar, layer.tar_bytes);
+    std::string bytes(layer.tar_bytes, '\0');
+    EXPECT_EQ(VALUE(reader.read(0, bytes)), bytes.size());
+    EXPECT_EQ(bytes.size() % 512, 0u);
+    return sha256(bytes);
+  }
+
+  // As `layerfs diff` prints it.
+  std::string changes() {
+    std::string out;
+    VALUE_STATUS(walk_changes(*lower_, rig_->upper(), [&](const Change& change) -> Status {
+      out += fmt::format("{}{} /{}\n", static_cast<char>(change.kind),
+                         change.self_changed ? "" : "-", change.path);
+      return {};
+    }));
+    return out;
+  }
+
+  testing::TempDir dir_;
+  std::unique_ptr<Store> store_;
+  Container container_;
+  std::unique_ptr<Lower> lower_;
+  std::unique_ptr<OverlayRig> rig_;
+};
+
+TEST_F(CommitTest, ExtendsTheConfig) {
+  make(kRootIno, "file");
+  CommitResult result = commit();
+  nlohmann::json config = nlohmann::json::parse(VALUE(store_->catalog().config(result.image.id)));
+  EXPECT_EQ(config["unheard-of"], (nlohmann::json{1, 2}));
+  EXPECT_EQ(config["author"], "A");
+  ASSERT_EQ(config["history"].size(), 1u);
+  EXPECT_EQ(config["history"][0]["comment"], "a message");
+  EXPECT_EQ(config["rootfs"]["diff_ids"].size(), 2u);
+  EXPECT_EQ(config["rootfs"]["diff_ids"][1], result.image.diff_ids[1].to_string());
+  EXPECT_EQ(result.image.id, sha256(VALUE(store_->catalog().config(result.image.id))));
+  EXPECT_EQ(result.image.chain_id,
+            chain_id_of(chain_id_of(std::nullopt, sha256("base")), result.image.diff_ids[1]));
+}
+
+TEST_F(CommitTest, AnUnchangedContainerMakesAnEmptyLayer) {
+  make(kRootIno, "a");
+  commit();
+  EXPECT_EQ(changes(), "");
+  CommitResult result = commit();
+  EXPECT_EQ(result.source.layers.back().entry_count, 0u);
+  EXPECT_EQ(result.source.layers.back().tar_bytes, tar_trailer().size());
+}
+
+TEST_F(CommitTest, FindsEveryKindOfChange) {
+  make(make(kRootIno, "etc", FileType::directory), "passwd");
+  make(make(kRootIno, "old", FileType::directory), "inside");
+  make(make(at("old"), "sub", FileType::directory), "deep");
+  make(make(kRootIno, "swap", FileType::directory), "child");
+  make(kRootIno, "pair1");
+  ASSERT_OK(fs().link(at("pair1"), at("etc"), "pair2"));
+  make(kRootIno, "single");
+  make(kRootIno, "quiet");
+  commit();
+  rig_->tick();
+  SetAttributes mode;
+  mode.mode = 0600;
+  ASSERT_OK(fs().set_attributes(at("etc/passwd"), mode, Caller{}));
+  ASSERT_OK(fs().rename(kRootIno, "old", kRootIno, "new", 0));
+  ASSERT_OK(fs().unlink(at("swap"), "child"));
+  ASSERT_OK(fs().rmdir(kRootIno, "swap"));
+  make(kRootIno, "swap", FileType::fifo);
+  write(at("pair1"), 0, "x");
+  ASSERT_OK(fs().link(at("single"), kRootIno, "double"));
+  EXPECT_EQ(changes(),
+            "C /\n"
+            "A /double\n"
+            "C- /etc\n"
+            "C /etc/pair2\n"
+            "C /etc/passwd\n"
+            "A /new\n"
+            "A /new/inside\n"
+            "A /new/sub\n"
+            "A /new/sub/deep\n"
+            "D /old\n"
+            "C /pair1\n"
+            "C- /single\n"
+            "A /swap\n");
+  commit();
+}
+
+TEST_F(CommitTest, OneByteOfABigFileIsAllThatIsStored) {
+  Random random;
+  write(make(kRootIno, "big"), 0, random.bytes(8 << 20));
+  commit();
+  uint64_t before = store_->chunks().counters().new_bytes;
+  write(at("big"), 5 << 20, "!");
+  commit();
+  EXPECT_LT(store_->chunks().counters().new_bytes - before, 16u * 1024);
+}
+
+TEST_F(CommitTest, RenamedDirectoriesAreSharedByAddress) {
+  Random random;
+  make(kRootIno, "d", FileType::directory);
+  for (int i = 0; i < 20; ++i) write(make(at("d"), std::to_string(i)), 0, random.bytes(100000));
+  CommitResult first = commit();
+  Ino d = at("d");
+  ObjectId tree = VALUE(lower_->entry(d)).tree.page;
+  ASSERT_OK(fs().rename(kRootIno, "d", kRootIno, "e", 0));
+  uint64_t before = store_->chunks().counters().new_bytes;
+  commit();
+  EXPECT_EQ(VALUE(lower_->entry(at("e"))).tree.page, tree);
+  EXPECT_LT(store_->chunks().counters().new_bytes - before, 64u * 1024);
+}
+
+TEST_F(CommitTest, SparseFilesStaySparse) {
+  Ino ino = make(kRootIno, "sparse");
+  write(ino, 0, "head");
+  write(ino, 50 << 20, "tail");
+  commit();
+  std::shared_ptr<const LowerFile> file = VALUE(lower_->open(at("sparse")));
+  EXPECT_EQ(file->size_bytes(), (50u << 20) + 4);
+  EXPECT_GT(VALUE(file->seek_data(1 << 20)), 49u << 20);
+}
+
+// Random changes, committed again and again.
+class RandomChanges {
+ public:
+  RandomChanges(Overlay& fs, Random& random, int round) : fs_(fs), random_(random), round_(round) {}
+
+  void step() {
+    Ino directory = random_directory();
+    std::string name = random_name();
+    switch (random_.below(14)) {
+      case 0:
+      case 1:
+        return make(directory, FileType::regular);
+      case 2:
+        return make(directory, FileType::directory);
+      case 3: {
+        static constexpr FileType kOthers[] = {FileType::symlink, FileType::fifo, FileType::socket,
+                                               FileType::char_device};
+        return make(directory, kOthers[random_.below(4)]);
+      }
+      case 4:
+      case 5:
+        if (Ino ino = random_file(directory))
+          (void)fs_.write(ino, random_.below(150000), random_.bytes(1 + random_.below(60000)),
+                          true);
+        return;
+      case 6:
+        if (Ino ino = random_file(directory)) {
+          SetAttributes size;
+          size.size_bytes = random_.below(200000);
+          (void)fs_.set_attributes(ino, size, Caller{});
+        }
+        return;
+      case 7:
+        if (auto [found, ino] = random_child(directory); ino != 0) {
+          SetAttributes changes;
+          changes.mode = static_cast<uint32_t>(random_.below(010000));
+          changes.uid = static_cast<uint32_t>(random_.below(3000000));
+          changes.mtime = Timestamp{static_cast<int64_t>(random_.below(1u << 30)), 123456789};
+          (void)fs_.set_attributes(ino, changes, Caller{});
+        }
+        return;
+      case 8:
+        if (auto [found, ino] = random_child(directory); ino != 0) {
+          std::string xattr = "user." + std::to_string(random_.below(3));
+          if (random_.one_in(3))
+            (void)fs_.remove_xattr(ino, xattr);
+          else
+            (void)fs_.set_xattr(ino, xattr, random_.bytes(random_.below(100)), 0);
+        }
+        return;
+      case 9:
+        if (Ino ino = random_file(directory)) {
+          Result<Stat> linked = fs_.link(ino, random_directory(), name);
+          if (linked.ok()) fs_.forget(linked->ino, 1);
+        }
+        return;
+      case 10:
+        return remove(directory, random_child(directory).first);
+      case 11:
+      case 12:
+        (void)fs_.rename(directory, random_child(directory).first, random_directory(), name,
+                         random_.one_in(5) ? RENAME_EXCHANGE : 0);
+        return;
+      default:
+        if (Ino ino = random_file(directory))
+          (void)fs_.allocate(ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, random_.below(100000),
+                             1 + random_.below(50000), false);
+    }
+  }
+
+ private:
+  std::string random_name() { return "n" + std::to_string(random_.below(12)); }
+  void make(Ino directory, FileType type) {
+    NewNode node;
+    node.type = type;
+    node.mode = 0755;
+    node.rdev_major = 1;
+    node.rdev_minor = 3;
+    node.symlink_target = "../" + std::to_string(round_);
+    Result<Stat> made = fs_.make(directory, random_name(), node, Caller{});
+    if (!made.ok()) return;
+    if (type == FileType::regular)
+      (void)fs_.write(made->ino, 0, random_.bytes(random_.below(40000)), false);
+    fs_.forget(made->ino, 1);
+  }
+  std::pair<std::string, Ino> random_child(Ino directory, FileType type = FileType::none) {
+    std::vector<std::pair<std::string, Ino>> children;
+    (void)fs_.list(directory, 0, [&](const DirectoryEntry& entry) {
+      if (type == FileType::none || entry.type == type)
+        children.emplace_back(entry.name, entry.ino);
+      return true;
+    });
+    if (children.empty()) return {"no such name", 0};
+    std::sort(children.begin(), children.end());
+    return children[random_.below(children.size())];
+  }
+  Ino random_file(Ino directory) { return random_child(directory, FileType::regular).second; }
+  Ino random_directory() {
+    Ino directory = kRootIno;
+    while (!random_.one_in(3)) {
+      Ino below = random_child(directory, FileType::directory).second;
+      if (below == 0) break;
+      directory = below;
+    }
+    return directory;
+  }
+  void remove(Ino directory, const std::string& name) {
+    Result<Stat> lookup = fs_.lookup(directory, name);
+    if (!lookup.ok()) return;
+    Stat found = *lookup;
+    fs_.forget(found.ino, 1);
+    if (found.attributes.type != FileType::directory) {
+      ASSERT_OK(fs_.unlink(directory, name));
+      return;
+    }
+    std::vector<std::string> children;
+    ASSERT_OK(fs_.list(found.ino, 0, [&](const DirectoryEntry& entry) {
+      children.emplace_back(entry.name);
+      return true;
+    }));
+    for (const std::string& child : children) remove(found.ino, child);
+    ASSERT_OK(fs_.rmdir(directory, name));
+  }
+
+  Overlay& fs_;
+  Random& random_;
+  int round_;
+};
+
+TEST_F(CommitTest, TheImageShowsWhatTheContainerShowed) {
+  Random random;
+  for (int round = 0; round < 12; ++round) {
+    RandomChanges changes(fs(), random, round);
+    for (int step = 0; step < 60; ++step) {
+      changes.step();
+      if (random.one_in(8)) rig_->tick();
+    }
+    commit();
+    if (HasFailure()) FAIL() << "in round " << round;
+  }
+}
+
+}  // namespace
+}  // namespace layerfs
