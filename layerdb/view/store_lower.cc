@@ -3,6 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <array>
+#include <mutex>
+
 #include "layerdb/store/content.h"
 #include "layerdb/view/tree_reader.h"
 
@@ -150,7 +153,21 @@ class StoreLower : public Lower {
     return found;
   }
 
+  // Lookups come in runs for few directories, and finding one takes a search per level.
   Result<TreeRef> directory_tree(Ino ino) {
+    RecentDirectory& recent = recent_[ino % kRecentDirectories];
+    {
+      std::lock_guard lock(recent.mutex);
+      if (recent.ino == ino) return recent.tree;
+    }
+    TreeRef tree = TRY(find_directory_tree(ino));
+    std::lock_guard lock(recent.mutex);
+    recent.ino = ino;
+    recent.tree = tree;
+    return tree;
+  }
+
+  Result<TreeRef> find_directory_tree(Ino ino) {
     Found found = TRY(find(ino));
     if (found.page->type(found.index) != FileType::directory) {
       return Error{ENOTDIR, fmt::format("inode {} is not a directory", ino)};
@@ -207,9 +224,17 @@ class StoreLower : public Lower {
     return {};
   }
 
+  static constexpr size_t kRecentDirectories = 256;
+  struct RecentDirectory {
+    std::mutex mutex;
+    Ino ino = 0;
+    TreeRef tree;
+  };
+
   ObjectStore& objects_;
   ChunkStore& chunks_;
   const ChainRecord chain_;
+  std::array<RecentDirectory, kRecentDirectories> recent_;
   std::shared_ptr<const TreePage> root_;
   Ino first_linked_ = 0;
   Ino inode_limit_ = 0;
