@@ -56,6 +56,7 @@ void UpperTransaction::delete_inode(Ino ino) {
   if (record->body == Body::small) erase(key::of(key::kSmallBody, ino));
   if (record->body != Body::file) return;
   erase_all(key::of(key::kRange, ino));
+  without_ranges_.push_back(ino);
   drop_body(ino);
 }
 
@@ -108,11 +109,27 @@ void UpperTransaction::add_range(Ino ino, Range range) {
         merged.push_back(old_end);
         return true;
       },
-      &batch_));
+      batch_for_ranges(ino)));
   if (covered) return;
   for (uint64_t old_end : merged)
-    if (old_end != end) erase(key::range(ino, old_end));
+    if (old_end != end) erase_range(ino, old_end);
+  put_range(ino, start, end);
+}
+
+void UpperTransaction::put_range(Ino ino, uint64_t start, uint64_t end) {
   put(key::range(ino, end), key::encode_number(start));
+  range_changes_.push_back({ino, end, start, false});
+}
+
+void UpperTransaction::erase_range(Ino ino, uint64_t end) {
+  erase(key::range(ino, end));
+  range_changes_.push_back({ino, end, 0, true});
+}
+
+rocksdb::WriteBatchWithIndex* UpperTransaction::batch_for_ranges(Ino ino) {
+  bool changed = std::ranges::count(without_ranges_, ino) > 0 ||
+                 std::ranges::count(range_changes_, ino, &RangeChange::ino) > 0;
+  return changed ? &batch_ : nullptr;
 }
 
 void UpperTransaction::clear_ranges(Ino ino, uint64_t from_offset) {
@@ -123,11 +140,11 @@ void UpperTransaction::clear_ranges(Ino ino, uint64_t from_offset) {
         found.push_back(old);
         return true;
       },
-      &batch_));
+      batch_for_ranges(ino)));
   for (const Range& old : found) {
     if (old.offset + old.length == from_offset) continue;
-    erase(key::range(ino, old.offset + old.length));
-    if (old.offset < from_offset) put(key::range(ino, from_offset), key::encode_number(old.offset));
+    erase_range(ino, old.offset + old.length);
+    if (old.offset < from_offset) put_range(ino, old.offset, from_offset);
   }
 }
 

@@ -44,10 +44,23 @@ class UpperTransaction final : public Upper::Transaction {
   UpperDb& upper_;
   rocksdb::WriteBatchWithIndex batch_{rocksdb::BytewiseComparator(), 0, /*overwrite_key=*/true};
   Status status_;
-  bool frees_ = false;            // makes room: let it pass a size limit
-  std::vector<Ino> inodes_;       // records put: for the filter
-  std::vector<Ino> directories_;  // names put: for the filter
-  std::vector<Ino> with_body_;    // records put that say Body::file
+  bool frees_ = false;  // makes room: let it pass a size limit
+  struct RangeChange {
+    Ino ino = 0;
+    uint64_t end = 0;
+    uint64_t start = 0;
+    bool erased = false;
+  };
+  void put_range(Ino ino, uint64_t start, uint64_t end);
+  void erase_range(Ino ino, uint64_t end);
+  // The batch, when it says something about the inode's ranges that memory does not know yet.
+  rocksdb::WriteBatchWithIndex* batch_for_ranges(Ino ino);
+
+  std::vector<RangeChange> range_changes_;  // for the cache, in order
+  std::vector<Ino> without_ranges_;         // deleted inodes
+  std::vector<Ino> inodes_;                 // records put: for the filter
+  std::vector<Ino> directories_;            // names put: for the filter
+  std::vector<Ino> with_body_;              // records put that say Body::file
 };
 
 }  // namespace layerfs

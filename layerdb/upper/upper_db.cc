@@ -60,6 +60,17 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
     return status;
   }
   for (Ino ino : t.with_body_) fresh_.erase(ino);
+  if (!t.range_changes_.empty() || !t.without_ranges_.empty()) range_cache_.advance();
+  for (Ino ino : t.without_ranges_) range_cache_.erase(ino);
+  for (const UpperTransaction::RangeChange& change : t.range_changes_) {
+    std::shared_ptr<RangeCache::Ranges> ranges = range_cache_.find(change.ino);
+    if (ranges == nullptr) continue;
+    std::unique_lock range_lock(ranges->mutex);
+    if (change.erased)
+      ranges->by_end.erase(change.end);
+    else
+      ranges->by_end[change.end] = change.start;
+  }
   return {};
 }
 
@@ -139,14 +150,38 @@ Status UpperDb::scan(const std::string& prefix, const std::string& after,
   }
 }
 
+Result<std::shared_ptr<RangeCache::Ranges>> UpperDb::cached_ranges(Ino ino) {
+  std::shared_ptr<RangeCache::Ranges> ranges = range_cache_.find(ino);
+  if (ranges != nullptr) return ranges;
+  uint64_t generation = range_cache_.generation();
+  ranges = std::make_shared<RangeCache::Ranges>();
+  TRY(scan(key::of(key::kRange, ino), "",
+           [&](std::string_view record_key, std::string_view value) -> Result<bool> {
+             Range range = TRY(key::decode_range(record_key, value));
+             ranges->by_end.emplace_hint(ranges->by_end.end(), range.offset + range.length,
+                                         range.offset);
+             return true;
+           }));
+  range_cache_.insert(ino, ranges);
+  if (range_cache_.generation() != generation) range_cache_.erase(ino);
+  return ranges;
+}
+
 Status UpperDb::scan_ranges(Ino ino, uint64_t offset,
                             const std::function<bool(const Range&)>& visit,
                             rocksdb::WriteBatchWithIndex* batch) {
+  if (batch == nullptr) {
+    std::shared_ptr<RangeCache::Ranges> ranges = TRY(cached_ranges(ino));
+    std::shared_lock lock(ranges->mutex);
+    for (auto it = ranges->by_end.lower_bound(offset); it != ranges->by_end.end(); ++it)
+      if (!visit({it->second, it->first - it->second})) break;
+    return {};
+  }
   std::string prefix = key::of(key::kRange, ino);
   std::shared_lock lock(db_mutex_);
   if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
-  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(rocksdb::ReadOptions()));
-  if (batch != nullptr) it.reset(batch->NewIteratorWithBase(it.release()));
+  std::unique_ptr<rocksdb::Iterator> it(
+      batch->NewIteratorWithBase(db_->NewIterator(rocksdb::ReadOptions())));
   for (it->Seek(key::range(ino, offset)); it->Valid() && has_prefix(view(it->key()), prefix);
        it->Next())
     if (!visit(TRY(key::decode_range(view(it->key()), view(it->value()))))) return {};

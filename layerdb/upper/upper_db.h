@@ -24,6 +24,7 @@
 #include "layerdb/upper/body_files.h"
 #include "layerdb/upper/database_files.h"
 #include "layerdb/upper/ino_set.h"
+#include "layerdb/upper/range_cache.h"
 #include "layerdb/upper/records.h"
 #include "layerdb/upper/upper.h"
 
@@ -76,7 +77,8 @@ class UpperDb final : public Upper {
   using RecordVisitor = std::function<Result<bool>(std::string_view key, std::string_view value)>;
   Status scan(const std::string& prefix, const std::string& after, const RecordVisitor& visit,
               rocksdb::WriteBatchWithIndex* batch = nullptr);
-  // The ranges of `ino` that end at or after `offset`, in order, until `visit` returns false.
+  // The ranges of `ino` that end at or after `offset`, in order, until `visit` returns false; from
+  // memory, unless the transaction has changed them already (`batch`).
   Status scan_ranges(Ino ino, uint64_t offset, const std::function<bool(const Range&)>& visit,
                      rocksdb::WriteBatchWithIndex* batch = nullptr);
 
@@ -92,6 +94,7 @@ class UpperDb final : public Upper {
   Status ready_body(Ino ino);  // before the first write to a body
   Status check_space(uint64_t more_bytes);
   Result<uint64_t> database_bytes();
+  Result<std::shared_ptr<RangeCache::Ranges>> cached_ranges(Ino ino);
 
   const std::string directory_;  // the container's
   const std::string database_;   // directory_/upper
@@ -112,6 +115,8 @@ class UpperDb final : public Upper {
   Ino first_ino_ = 0;   // records of lower inodes are found through overridden_ first
   InoSet overridden_;   // lower inodes that have, or had, a record
   InoSet directories_;  // directories that have, or had, name records
+
+  RangeCache range_cache_;
 
   std::mutex body_mutex_;          // guards the two below
   std::unordered_set<Ino> fresh_;  // body made, record does not say Body::file yet
