@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -50,39 +51,71 @@ std::string default_root() {
   return home_directory() + "/.local/share/layerfs";
 }
 
+void Command::required(const std::string& names, std::string& value, const std::string& help,
+                       const Choices& choices) {
+  CLI::Option* option = app_->add_option(names, value, help)->required();
+  if (!choices.empty()) option->check(CLI::IsMember(choices));
+}
+
+void Command::required(const std::string& names, std::vector<std::string>& values,
+                       const std::string& help) {
+  app_->add_option(names, values, help)->required();
+}
+
+void Command::optional(const std::string& names, std::string& value, const std::string& help,
+                       const Choices& choices) {
+  CLI::Option* option = app_->add_option(names, value, help);
+  if (!choices.empty()) option->check(CLI::IsMember(choices))->capture_default_str();
+}
+
+void Command::optional(const std::string& names, std::vector<std::string>& values,
+                       const std::string& help) {
+  app_->add_option(names, values, help)->allow_extra_args(false);
+}
+
+void Command::optional_size(const std::string& names, uint64_t& bytes, const std::string& help) {
+  app_->add_option(names, bytes, help)->transform(CLI::AsSizeValue(false));
+}
+
+void Command::flag(const std::string& names, bool& value, const std::string& help) {
+  app_->add_flag(names, value, help);
+}
+
 CommandLine::CommandLine()
-    : app_(
+    : app_(std::make_unique<CLI::App>(
           "layerfs keeps container images as deduplicated layers and mounts them writable, "
           "without root.",
-          "layerfs") {
+          "layerfs")) {
   globals_.root = default_root();
-  app_.set_version_flag("--version", "layerfs " LAYERFS_VERSION);
-  app_.set_help_flag("-h,--help", "Print help and exit");
-  app_.add_option("--root", globals_.root, "Where the store and the containers are")
+  app_->set_version_flag("--version", "layerfs " LAYERFS_VERSION);
+  app_->set_help_flag("-h,--help", "Print help and exit");
+  app_->add_option("--root", globals_.root, "Where the store and the containers are")
       ->envname("LAYERFS_ROOT")
       ->type_name("DIR")
       ->capture_default_str();
-  app_.add_flag("--json", globals_.json, "Listings as JSON");
-  app_.add_flag("-q,--quiet", globals_.quiet, "Only ids or names, no progress");
-  app_.require_subcommand(1);
-  app_.footer("`layerfs COMMAND --help` describes a command.");
+  app_->add_flag("--json", globals_.json, "Listings as JSON");
+  app_->add_flag("-q,--quiet", globals_.quiet, "Only ids or names, no progress");
+  app_->require_subcommand(1);
+  app_->footer("`layerfs COMMAND --help` describes a command.");
 }
 
-CLI::App* CommandLine::add(const std::string& group, const std::string& name,
-                           const std::string& summary, const std::vector<std::string>& examples,
-                           Body body) {
-  CLI::App* command = app_.add_subcommand(name, summary);
+Command CommandLine::add(const std::string& group, const std::string& name,
+                         const std::string& summary, const std::vector<std::string>& examples,
+                         Body body) {
+  CLI::App* command = app_->add_subcommand(name, summary);
   command->group(group);
   command->fallthrough();  // global options after the command
   std::string footer = "Examples:\n";
   for (const std::string& example : examples) footer += "  " + example + "\n";
   command->footer(footer + "\nGlobal options: --root DIR (LAYERFS_ROOT), --json, -q --quiet");
   command->callback([this, body = std::move(body)] { chosen_ = body; });
-  return command;
+  return Command(command);
 }
 
+CommandLine::~CommandLine() = default;
+
 int CommandLine::usage_error(const CLI::Error& error) {
-  auto parsed = app_.get_subcommands();
+  auto parsed = app_->get_subcommands();
   std::string help = parsed.empty() ? "layerfs" : "layerfs " + parsed.front()->get_name();
   log_line(LogLevel::info, fmt::format("{}; see `{} --help`", error.what(), help));
   return 2;
@@ -92,9 +125,9 @@ int CommandLine::run(int argc, char** argv) {
   std::signal(SIGPIPE,
               SIG_IGN);  // a reader that went away is an error to report and clean up after
   try {
-    app_.parse(argc, argv);
+    app_->parse(argc, argv);
   } catch (const CLI::Success& wanted) {  // --help, --version
-    return app_.exit(wanted);
+    return app_->exit(wanted);
   } catch (const CLI::Error& error) {
     return usage_error(error);
   }

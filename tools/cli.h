@@ -8,7 +8,6 @@
 // usage. Standard output carries results only; messages and progress go to standard error.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -21,6 +20,11 @@
 #include "layerdb/ops/import.h"
 #include "layerdb/store/store.h"
 
+namespace CLI {
+class App;
+class Error;
+}  // namespace CLI
+
 namespace layerfs {
 
 struct Globals {
@@ -29,21 +33,44 @@ struct Globals {
   bool quiet = false;  // only ids or names on standard output; no progress, no notes
 };
 
+// One command's options and positionals, in the order in which help shows them. Values must outlive
+// CommandLine::run. (CLI11 itself is compiled once, in cli.cc.)
+class Command {
+ public:
+  explicit Command(CLI::App* app) : app_(app) {}
+  using Choices = std::vector<std::string>;
+
+  void required(const std::string& names, std::string& value, const std::string& help,
+                const Choices& choices = {});
+  void required(const std::string& names, std::vector<std::string>& values,
+                const std::string& help);  // one or more
+  void optional(const std::string& names, std::string& value, const std::string& help,
+                const Choices& choices = {});
+  void optional(const std::string& names, std::vector<std::string>& values,
+                const std::string& help);  // may be repeated
+  void optional_size(const std::string& names, uint64_t& bytes, const std::string& help);  // "10G"
+  void flag(const std::string& names, bool& value, const std::string& help);
+
+ private:
+  CLI::App* app_;
+};
+
 class CommandLine {
  public:
   using Body = std::function<Status(const Globals&)>;
 
   CommandLine();
-  // Adds a command; options and positionals are then added to the returned App, stored in something
+  ~CommandLine();
+  // Adds a command; options and positionals are then added to what is returned, stored in something
   // that `body` keeps alive. `group` is a heading of the help text, `examples` whole command lines.
-  CLI::App* add(const std::string& group, const std::string& name, const std::string& summary,
-                const std::vector<std::string>& examples, Body body);
+  Command add(const std::string& group, const std::string& name, const std::string& summary,
+              const std::vector<std::string>& examples, Body body);
   int run(int argc, char** argv);
 
  private:
   int usage_error(const CLI::Error& error);
 
-  CLI::App app_;
+  std::unique_ptr<CLI::App> app_;
   Globals globals_;
   Body chosen_;
 };

@@ -37,15 +37,14 @@ Status commit_container(const Globals& globals, Arguments arguments) {
 
 void add_commit(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = line.add(
+  Command command = line.add(
       "Containers", "commit", "Make an image of a container's state, mounted or not",
       {"layerfs commit web site:v2", "layerfs commit -m 'install git' web site:git"},
       [arguments](const Globals& globals) { return commit_container(globals, *arguments); });
-  command->add_option("CONTAINER", arguments->container, "Container")->required();
-  command->add_option("REFERENCE", arguments->reference, "Name of the image, repository[:tag]")
-      ->required();
-  command->add_option("-m,--message", arguments->options.message, "What was changed");
-  command->add_option("--author", arguments->options.author, "Who changed it");
+  command.required("CONTAINER", arguments->container, "Container");
+  command.required("REFERENCE", arguments->reference, "Name of the image, repository[:tag]");
+  command.optional("-m,--message", arguments->options.message, "What was changed");
+  command.optional("--author", arguments->options.author, "Who changed it");
 }
 
 }  // namespace layerfs

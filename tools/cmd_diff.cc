@@ -152,12 +152,12 @@ Status print_changes(const Globals& globals, const std::string& name) {
 
 void add_diff(CommandLine& line) {
   auto name = std::make_shared<std::string>();
-  CLI::App* command = line.add(
+  Command command = line.add(
       "Containers", "diff",
       "Show what a container, or an image's top layer, added (A), changed (C), deleted (D)",
       {"layerfs diff web", "layerfs diff debian:tested"},
       [name](const Globals& globals) { return print_changes(globals, *name); });
-  command->add_option("CONTAINER|REFERENCE", *name, "Container, or image")->required();
+  command.required("CONTAINER|REFERENCE", *name, "Container, or image");
 }
 
 }  // namespace layerfs

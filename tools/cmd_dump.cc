@@ -50,18 +50,17 @@ void add_dump(CommandLine& line) {
     std::string kind, id;
   };
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = line.add("Store", "dump", "Print what is stored, as text",
-                               {"layerfs dump catalog", "layerfs dump image debian:12",
-                                "layerfs dump object 42", "layerfs dump container web"},
-                               [arguments](const Globals& globals) {
-                                 return run_dump(globals, arguments->kind, arguments->id);
-                               });
-  command->add_option("KIND", arguments->kind, "What to print")
-      ->required()
-      ->check(CLI::IsMember(
-          {"catalog", "image", "layer", "chain", "object", "group", "chunks", "container"}));
-  command->add_option("ID", arguments->id,
-                      "Reference, digest, number or name; objects and groups are listed without");
+  Command command = line.add("Store", "dump", "Print what is stored, as text",
+                             {"layerfs dump catalog", "layerfs dump image debian:12",
+                              "layerfs dump object 42", "layerfs dump container web"},
+                             [arguments](const Globals& globals) {
+                               return run_dump(globals, arguments->kind, arguments->id);
+                             });
+  command.required(
+      "KIND", arguments->kind, "What to print",
+      {"catalog", "image", "layer", "chain", "object", "group", "chunks", "container"});
+  command.optional("ID", arguments->id,
+                   "Reference, digest, number or name; objects and groups are listed without");
 }
 
 }  // namespace layerfs

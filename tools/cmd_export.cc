@@ -77,25 +77,20 @@ Status run_export(const Globals& globals, const Arguments& arguments) {
 
 void add_export(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command =
+  Command command =
       line.add("Images", "export", "Write an image or a container's present state to a file",
                {"layerfs export debian:12 -o debian.tar", "layerfs export debian:12 -o layout/",
                 "layerfs export mycontainer --format tar -o - | tar -C rootfs -x",
                 "layerfs export debian:12 --format docker -o - | docker load"},
                [arguments](const Globals& globals) { return run_export(globals, *arguments); });
-  command->add_option("NAME", arguments->name, "Container, reference or image id")->required();
-  command
-      ->add_option("-o,--output", arguments->output,
-                   "File; a directory when it ends in '/'; '-' is standard output")
-      ->required();
-  command
-      ->add_option("--format", arguments->format,
-                   "oci: image layout; docker: docker-archive; tar: the root filesystem, flattened")
-      ->check(CLI::IsMember({"oci", "docker", "tar"}))
-      ->capture_default_str();
-  command->add_option("--compression", arguments->compression, "Of OCI layers")
-      ->check(CLI::IsMember({"gzip", "zstd", "none"}))
-      ->capture_default_str();
+  command.required("NAME", arguments->name, "Container, reference or image id");
+  command.required("-o,--output", arguments->output,
+                   "File; a directory when it ends in '/'; '-' is standard output");
+  command.optional("--format", arguments->format,
+                   "oci: image layout; docker: docker-archive; tar: the root filesystem, flattened",
+                   {"oci", "docker", "tar"});
+  command.optional("--compression", arguments->compression, "Of OCI layers",
+                   {"gzip", "zstd", "none"});
 }
 
 }  // namespace layerfs

@@ -36,11 +36,11 @@ Status run_gc(const Globals& globals, bool dry_run) {
 
 void add_gc(CommandLine& line) {
   auto dry_run = std::make_shared<bool>(false);
-  CLI::App* command =
+  Command command =
       line.add("Store", "gc", "Delete what no image and no container uses",
                {"layerfs gc", "layerfs gc --dry-run"},
                [dry_run](const Globals& globals) { return run_gc(globals, *dry_run); });
-  command->add_flag("--dry-run", *dry_run, "Only say what would go");
+  command.flag("--dry-run", *dry_run, "Only say what would go");
 }
 
 }  // namespace layerfs

@@ -59,11 +59,11 @@ Status show_history(const Globals& globals, const std::string& name) {
 
 void add_history(CommandLine& line) {
   auto name = std::make_shared<std::string>();
-  CLI::App* command = line.add("Images", "history", "Show how an image was made, newest step first",
-                               {"layerfs history debian:12"}, [name](const Globals& globals) {
-                                 return show_history(globals, *name);
-                               });
-  command->add_option("IMAGE", *name, "Reference or id")->required();
+  Command command = line.add("Images", "history", "Show how an image was made, newest step first",
+                             {"layerfs history debian:12"}, [name](const Globals& globals) {
+                               return show_history(globals, *name);
+                             });
+  command.required("IMAGE", *name, "Reference or id");
 }
 
 }  // namespace layerfs

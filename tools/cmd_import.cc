@@ -28,19 +28,17 @@ void add_import(CommandLine& line) {
     std::string source, reference;
   };
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command =
+  Command command =
       line.add("Images", "import", "Bring in a root filesystem or an image; prints the image id",
                {"layerfs import rootfs.tar.zst debian:12", "podman save alpine | layerfs import -",
                 "layerfs import ./oci-layout/"},
                [arguments](const Globals& globals) {
                  return import_source(globals, arguments->source, arguments->reference);
                });
-  command
-      ->add_option("SOURCE", arguments->source,
-                   "Tar (any compression), directory, OCI layout or docker-archive; - is standard "
-                   "input")
-      ->required();
-  command->add_option("REFERENCE", arguments->reference, "Tag for the image, repository[:tag]");
+  command.required(
+      "SOURCE", arguments->source,
+      "Tar (any compression), directory, OCI layout or docker-archive; - is standard input");
+  command.optional("REFERENCE", arguments->reference, "Tag for the image, repository[:tag]");
 }
 
 }  // namespace layerfs

@@ -90,11 +90,11 @@ Status inspect(const Globals& globals, const std::vector<std::string>& names) {
 
 void add_inspect(CommandLine& line) {
   auto names = std::make_shared<std::vector<std::string>>();
-  CLI::App* command =
+  Command command =
       line.add("Images", "inspect", "Show everything about containers or images, as JSON",
                {"layerfs inspect debian:12", "layerfs inspect mycontainer"},
                [names](const Globals& globals) { return inspect(globals, *names); });
-  command->add_option("NAME", *names, "Container, reference or image id")->required();
+  command.required("NAME", *names, "Container, reference or image id");
 }
 
 }  // namespace layerfs

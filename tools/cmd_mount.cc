@@ -9,7 +9,7 @@ namespace layerfs {
 void add_mount(CommandLine& line) {
   auto request = std::make_shared<MountRequest>();
   auto container = std::make_shared<std::string>();
-  CLI::App* command = line.add(
+  Command command = line.add(
       "Containers", "mount", "Mount an image with a writable layer; prints the container's name",
       {"layerfs mount debian:12 /mnt", "layerfs mount --container web debian:12 /mnt",
        "layerfs mount --read-only debian:12 /mnt"},
@@ -21,18 +21,15 @@ void add_mount(CommandLine& line) {
           std::fflush(stdout);  // in the foreground there is more to come
         });
       });
-  command->add_option("--container", *container,
-                      "Name of the container: an existing one is mounted with all its changes");
-  command->add_flag("--read-only", request->read_only, "Allow no changes");
-  command->add_flag("-f,--foreground", request->foreground, "Stay until unmounted");
-  command->add_option("-o", request->options, "Mount options, separated by commas")
-      ->allow_extra_args(false);
-  command
-      ->add_option("--size", request->size_limit_bytes,
-                   "Limit of what a new container may hold, such as 10G")
-      ->transform(CLI::AsSizeValue(false));
-  command->add_option("REFERENCE", request->reference, "Image reference or id")->required();
-  command->add_option("MOUNTPOINT", request->mountpoint, "An empty directory")->required();
+  command.optional("--container", *container,
+                   "Name of the container: an existing one is mounted with all its changes");
+  command.flag("--read-only", request->read_only, "Allow no changes");
+  command.flag("-f,--foreground", request->foreground, "Stay until unmounted");
+  command.optional("-o", request->options, "Mount options, separated by commas");
+  command.optional_size("--size", request->size_limit_bytes,
+                        "Limit of what a new container may hold, such as 10G");
+  command.required("REFERENCE", request->reference, "Image reference or id");
+  command.required("MOUNTPOINT", request->mountpoint, "An empty directory");
 }
 
 }  // namespace layerfs

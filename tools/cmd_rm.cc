@@ -18,11 +18,11 @@ Status remove_containers(const Globals& globals, const std::vector<std::string>&
 
 void add_rm(CommandLine& line) {
   auto names = std::make_shared<std::vector<std::string>>();
-  CLI::App* command =
+  Command command =
       line.add("Containers", "rm", "Remove containers and all their changes",
                {"layerfs rm web", "layerfs rm $(layerfs ps -q)"},
                [names](const Globals& globals) { return remove_containers(globals, *names); });
-  command->add_option("CONTAINER", *names, "Containers, not mounted")->required();
+  command.required("CONTAINER", *names, "Containers, not mounted");
 }
 
 }  // namespace layerfs

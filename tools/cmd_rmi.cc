@@ -20,12 +20,12 @@ Status remove_images(const Globals& globals, const std::vector<std::string>& nam
 
 void add_rmi(CommandLine& line) {
   auto names = std::make_shared<std::vector<std::string>>();
-  CLI::App* command = line.add(
+  Command command = line.add(
       "Images", "rmi",
       "Remove references, and images with their last one; `layerfs gc` then frees the space",
       {"layerfs rmi debian:12", "layerfs rmi 3f2a91c0d4e5"},
       [names](const Globals& globals) { return remove_images(globals, *names); });
-  command->add_option("IMAGE", *names, "Reference or id")->required();
+  command.required("IMAGE", *names, "Reference or id");
 }
 
 }  // namespace layerfs

@@ -26,11 +26,11 @@ Status show_stats(const Globals& globals, const std::string& target) {
 
 void add_stats(CommandLine& line) {
   auto target = std::make_shared<std::string>();
-  CLI::App* command = line.add(
+  Command command = line.add(
       "Containers", "stats", "Messages from the kernel and bytes moved since the mount began",
       {"layerfs stats /mnt", "layerfs --json stats web"},
       [target](const Globals& globals) { return show_stats(globals, *target); });
-  command->add_option("MOUNTPOINT|CONTAINER", *target, "A mounted container")->required();
+  command.required("MOUNTPOINT|CONTAINER", *target, "A mounted container");
 }
 
 }  // namespace layerfs

@@ -24,15 +24,14 @@ void add_tag(CommandLine& line) {
     std::string source, target;
   };
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = line.add(
+  Command command = line.add(
       "Images", "tag", "Give an image another reference",
       {"layerfs tag debian:12 registry.example/base:v1", "layerfs tag 3f2a91 debian:tested"},
       [arguments](const Globals& globals) {
         return tag_image(globals, arguments->source, arguments->target);
       });
-  command->add_option("IMAGE", arguments->source, "Reference or id")->required();
-  command->add_option("REFERENCE", arguments->target, "New reference, repository[:tag]")
-      ->required();
+  command.required("IMAGE", arguments->source, "Reference or id");
+  command.required("REFERENCE", arguments->target, "New reference, repository[:tag]");
 }
 
 }  // namespace layerfs

@@ -6,11 +6,11 @@ namespace layerfs {
 
 void add_umount(CommandLine& line) {
   auto target = std::make_shared<std::string>();
-  CLI::App* command =
+  Command command =
       line.add("Containers", "umount", "Unmount; returns when everything is on disk",
                {"layerfs umount /mnt", "layerfs umount web"},
                [target](const Globals& globals) { return run_unmount(globals.root, *target); });
-  command->add_option("MOUNTPOINT|CONTAINER", *target, "What to unmount")->required();
+  command.required("MOUNTPOINT|CONTAINER", *target, "What to unmount");
 }
 
 }  // namespace layerfs

@@ -6,16 +6,17 @@
 namespace layerfs {
 
 // tools/cmd_NAME.cc
-#define LAYERFS_COMMANDS(X)                                                                     \
-  X(import)                                                                                     \
-  X(images)                                                                                     \
-  X(layers)                                                                                     \
-  X(inspect)                                                                                    \
-  X(history)                                                                                    \
-  X(tag) X(rmi) X(export) X(mount) X(umount) X(ps) X(diff) X(commit) X(rm) X(stats) X(df) X(gc) \
-      X(fsck) X(dump)
+#define LAYERFS_COMMANDS(X)                                                                      \
+  X(import)                                                                                      \
+  X(images)                                                                                      \
+  X(layers)                                                                                      \
+  X(inspect)                                                                                     \
+  X(history)                                                                                     \
+  X(tag)                                                                                         \
+  X(rmi) X(export) X(mount) X(umount) X(ps) X(diff) X(commit) X(rm) X(stats) X(df) X(gc) X(fsck) \
+      X(dump)
 
-#define LAYERFS_DECLARE(name) [[gnu::weak]] void add_##name(CommandLine& line);
+#define LAYERFS_DECLARE(name) void add_##name(CommandLine& line);
 LAYERFS_COMMANDS(LAYERFS_DECLARE)
 #undef LAYERFS_DECLARE
 
@@ -23,8 +24,7 @@ LAYERFS_COMMANDS(LAYERFS_DECLARE)
 
 int main(int argc, char** argv) {
   layerfs::CommandLine line;
-#define LAYERFS_ADD(name) \
-  if (layerfs::add_##name != nullptr) layerfs::add_##name(line);
+#define LAYERFS_ADD(name) layerfs::add_##name(line);
   LAYERFS_COMMANDS(LAYERFS_ADD)
 #undef LAYERFS_ADD
   return line.run(argc, argv);
