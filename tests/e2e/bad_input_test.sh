@@ -6,6 +6,10 @@
 source "$(dirname "$0")/lib.sh"
 require_root
 
+# Every input is tried, whatever became of those before it.
+failures=0
+fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
+
 mkdir -p "$WORK/in"
 make_shell_rootfs "$WORK/tree"
 head -c 300000 /dev/urandom >"$WORK/tree/data/random"
@@ -44,7 +48,7 @@ refuses 'not|unrecogni|damaged|format' lf import "$WORK/in/noise" bad
 seq 1 10000 >"$WORK/in/text"
 refuses 'not|unrecogni|damaged|format' lf import "$WORK/in/text" bad
 refuses 'no such|exist|cannot' lf import "$WORK/in/nowhere.tar" bad
-refuses 'not|cannot|neither' lf import /dev/null bad
+refuses 'empty|not|neither' lf import /dev/null bad
 mkdir "$WORK/in/zip"
 printf 'PK\003\004' >"$WORK/in/unknown.zip"
 head -c 5000 /dev/urandom >>"$WORK/in/unknown.zip"
@@ -202,3 +206,4 @@ for arguments in 'nonsense' 'import' 'mount good' 'tag good' 'export good' 'moun
   # shellcheck disable=SC2086 -- they are words
   refuses '.' lf $arguments
 done
+[ $failures -eq 0 ]

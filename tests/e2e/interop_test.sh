@@ -76,7 +76,7 @@ podman="podman --cgroup-manager cgroupfs"
 for archive in oci-gzip.tar docker.tar; do
   loaded=$($podman load --quiet -i "$WORK/$archive")
   loaded=${loaded##*: }
-  assert_eq "$($podman run --rm --runtime crun --network none --cgroups=disabled --ulimit host "$loaded" \
+  assert_eq "$($podman run --rm --runtime crun --network none --cgroups=disabled $CONTAINER_LIMITS "$loaded" \
     /bin/sh -c 'cat /data/directory/link; ls /bin')" \
     "$(printf 'committed\n'; ls "$gone/bin")" "podman run of $archive"
 done

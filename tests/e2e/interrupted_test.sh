@@ -97,8 +97,10 @@ if [ "$(id -u)" = 0 ]; then
   refuses 'space|disk' lf import "$rootfs" full
   lf gc >/dev/null
   lf import "$WORK/second.tar" fits >/dev/null
-  refuses 'space|disk' lf export first -o "$WORK/full/out.tar"
+  head -c 100000000 /dev/zero >"$WORK/full/filler" 2>/dev/null || true
+  refuses 'space|disk' lf export fits -o "$WORK/full/out.tar"
   assert_missing "$WORK/full/out.tar"
+  rm "$WORK/full/filler"
   if [ -w /dev/fuse ]; then
     root=$(mount_container one filler)
     head -c 60000000 /dev/urandom >"$root/big" 2>"$WORK/err" && fail "wrote 60 MB to a 40 MB disk"

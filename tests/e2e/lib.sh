@@ -76,7 +76,7 @@ refuses() {
   if [ -d "$STORE" ]; then assert_fsck; fi
 }
 
-# mounted IMAGE CONTAINER: mounts at $WORK/mnt/CONTAINER, which it prints.
+# mount_container IMAGE CONTAINER: mounts it at $WORK/mnt/CONTAINER, which it prints.
 mount_container() {
   local mountpoint=$WORK/mnt/$2
   mkdir -p "$mountpoint"
@@ -97,16 +97,12 @@ unmount_below() {
       umount -l "$mountpoint" 2>/dev/null || fusermount3 -uz "$mountpoint" || true
   done < <(mounts_below "$1")
 }
-# Daemons answer the unmount before they have closed their upper: wait for the container's lock.
+# wait_unmounted CONTAINER: until its daemon, which was killed, is gone.
 wait_unmounted() {
-  local container lock
-  for lock in "$STORE"/containers/*/lock; do
-    [ -e "$lock" ] || continue
-    flock -w 30 "$lock" true || fail "the daemon of $lock is still there after its unmount"
-  done
+  flock -w 30 "$STORE/containers/$1/lock" true || fail "the daemon of $1 is still there"
 }
 
-# shell_status: cleans up whatever happened; a failed fsck turns success into failure.
+# Cleans up whatever happened; a failed fsck turns success into failure.
 finish() {
   local status=$?
   trap - EXIT
@@ -153,6 +149,9 @@ only_cgroup2() {
   umount -R -l /sys/fs/cgroup 2>/dev/null || true
   mount -t cgroup2 none /sys/fs/cgroup
 }
+
+# Limits that a container engine may set wherever the tests run; its own defaults are higher.
+CONTAINER_LIMITS="--ulimit nofile=1024:1024 --ulimit nproc=1024:1024"
 
 # make_test_user: inside in_private_namespace: an ordinary user $TEST_USER with $TEST_HOME and
 # subordinate ids, who can open /dev/fuse. `as_user COMMAND...` runs something as this user.

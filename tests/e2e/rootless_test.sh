@@ -37,7 +37,7 @@ assert_eq "$(as_user sh -c "ls $m | wc -l")" 0 "the mount point after umount"
 step "in a user namespace: created by root inside is root's"
 cat >"$WORK/inside.sh" <<END
 set -eu
-$program mount --container inside shell $m
+$program mount --container inside shell $m >/dev/null
 chroot $m /bin/sh -c 'echo root >/etc/made && touch /data/own && id -u'
 [ "\$(stat -c %u:%g $m/etc/made)" = 0:0 ]
 [ "\$(stat -c %u:%g $m/data)" = 1000:1000 ]
@@ -62,10 +62,10 @@ podman() {
   as_user env -C "$TEST_HOME" podman --log-level error --cgroup-manager cgroupfs "$@"
 }
 podman unshare env LAYERFS_ROOT="$STORE" "$program" mount --container podman shell "$m"
-output=$(podman run --rm --network none --cgroups=disabled --ulimit host --runtime crun --rootfs "$m" \
+output=$(podman run --rm --network none --cgroups=disabled $CONTAINER_LIMITS --runtime crun --rootfs "$m" \
   /bin/sh -c 'echo podman >/data/podman; id -u; stat -c %u:%g /data/podman; ls -di /etc >/dev/null')
 assert_eq "$output" $'0\n0:0' "podman run --rootfs"
-output=$(podman run --rm --network none --cgroups=disabled --ulimit host --runtime crun --user 1000 \
+output=$(podman run --rm --network none --cgroups=disabled $CONTAINER_LIMITS --runtime crun --user 1000 \
   --rootfs "$m" /bin/sh -c 'echo user >/data/user; id -u; stat -c %u /data/user')
 assert_eq "$output" $'1000\n1000' "podman run --user"
 podman unshare env LAYERFS_ROOT="$STORE" "$program" umount "$m"
