@@ -109,7 +109,8 @@ Status import_stream(ImageImport& import, const std::string& source) {
 }
 
 Status import_directory(ImageImport& import, const std::string& directory) {
-  bool layout = path_exists(directory + "/oci-layout") && path_exists(directory + "/index.json");
+  bool layout = path_exists(directory + "/oci-layout") &&
+                (path_exists(directory + "/index.json") || path_exists(directory + "/blobs"));
   if (layout) return import_files(import, *open_directory_files(directory), directory);
   InputStream input(TRY(directory_tar_source(directory)), directory, import.options().cancelled);
   return import_rootfs(import, input, directory, directory);

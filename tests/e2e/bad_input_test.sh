@@ -17,7 +17,9 @@ tar -C "$WORK/tree" -cf "$WORK/good.tar" .
 lf import "$WORK/good.tar" good >/dev/null
 umoci init --layout "$WORK/oci"
 umoci new --image "$WORK/oci:good"
-umoci raw add-layer --image "$WORK/oci:good" "$WORK/good.tar"
+# Its layer is none that the store has: one it has is not read.
+tar -C "$WORK/tree" -cf "$WORK/layer.tar" bin data etc
+umoci raw add-layer --image "$WORK/oci:good" "$WORK/layer.tar"
 size=$(stat -c %s "$WORK/good.tar")
 
 # entries FILE PYTHON: a tar written by Python's tarfile; `add(name, **fields)` adds an entry.
@@ -160,8 +162,13 @@ layout; echo '{"schemaVersion":2,"manifests":[{"digest":"sha256:../../../etc/pas
 refuses 'digest' lf import "$WORK/in/oci" bad
 layout; echo '{"schemaVersion":2,"manifests":17}' >"$WORK/in/oci/index.json"
 refuses 'index|manifest' lf import "$WORK/in/oci" bad
-layout; rewrite_manifest '.layers[0].mediaType = "application/vnd.example.unknown"'
-refuses 'media ?type|unknown|compress|layer' lf import "$WORK/in/oci" bad
+layout
+base64 "$layer" >"$WORK/in/encoded"
+digest=$(sha256sum <"$WORK/in/encoded" | cut -d' ' -f1)
+cp "$WORK/in/encoded" "$WORK/in/oci/blobs/sha256/$digest"
+rewrite_manifest ".layers[0].mediaType = \"application/vnd.example.base64\" |
+  .layers[0].digest = \"sha256:$digest\" | .layers[0].size = $(stat -c %s "$WORK/in/encoded")"
+refuses 'media ?type|unknown|compress|not a tar|layer' lf import "$WORK/in/oci" bad
 layout; rewrite_manifest '.layers = []'; refuses 'layer' lf import "$WORK/in/oci" bad
 layout; rewrite_manifest '.layers += .layers'; refuses 'layer|diff' lf import "$WORK/in/oci" bad
 layout; rewrite_manifest '.config = "none"'; refuses 'config' lf import "$WORK/in/oci" bad
@@ -177,7 +184,7 @@ head -c $(($(stat -c %s "$WORK/in/oci.tar") / 2)) "$WORK/in/oci.tar" >"$WORK/in/
 refuses '.' lf import "$WORK/in/oci-half.tar" bad
 
 step "docker-archives"
-lf export good --format docker -o "$WORK/docker.tar"
+skopeo copy --quiet "oci:$WORK/oci:good" "docker-archive:$WORK/docker.tar:example:good"
 mkdir "$WORK/in/docker"
 tar -C "$WORK/in/docker" -xf "$WORK/docker.tar"
 docker_bad() {  # REGEX: what $WORK/in/docker holds now
@@ -195,6 +202,7 @@ echo '[]' >"$WORK/in/docker/manifest.json"
 docker_bad 'no image|manifest'
 cp "$WORK/in/manifest.json" "$WORK/in/docker/manifest.json"
 layer=$WORK/in/docker/$(jq -r '.[0].Layers[0]' "$WORK/in/manifest.json")
+layer=$(realpath "$layer")
 flip "$layer" 700
 docker_bad 'diff|digest|checksum|sha256'
 
