@@ -178,7 +178,7 @@ tar -C "$WORK/tree" -czf "$WORK/in/other.tar.gz" etc
 digest=$(sha256sum <"$WORK/in/other.tar.gz" | cut -d' ' -f1)
 cp "$WORK/in/other.tar.gz" "$WORK/in/oci/blobs/sha256/$digest"
 rewrite_manifest ".layers[0].digest = \"sha256:$digest\" | .layers[0].size = $(stat -c %s "$WORK/in/other.tar.gz")"
-refuses 'diff' lf import "$WORK/in/oci" bad
+refuses 'diff|digest' lf import "$WORK/in/oci" bad
 tar -C "$WORK/oci" -cf "$WORK/in/oci.tar" .
 head -c $(($(stat -c %s "$WORK/in/oci.tar") / 2)) "$WORK/in/oci.tar" >"$WORK/in/oci-half.tar"
 refuses '.' lf import "$WORK/in/oci-half.tar" bad
@@ -204,7 +204,7 @@ cp "$WORK/in/manifest.json" "$WORK/in/docker/manifest.json"
 layer=$WORK/in/docker/$(jq -r '.[0].Layers[0]' "$WORK/in/manifest.json")
 layer=$(realpath "$layer")
 flip "$layer" 700
-docker_bad 'diff|digest|checksum|sha256'
+docker_bad 'damaged|digest'
 
 step "command lines"
 for arguments in 'nonsense' 'import' 'mount good' 'tag good' 'export good' 'mount --container / good /mnt' \
