@@ -28,7 +28,7 @@ mount --bind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 mkdir -p "$root/tmp"
 cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
-inside() { chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C \
+inside() { chroot "$root" env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C \
   DEBIAN_FRONTEND=noninteractive "$@"; }
 
 step "apt-get install of a package with maintainer scripts"
