@@ -27,6 +27,9 @@ namespace layerfs {
 
 inline constexpr size_t kMaxGroupBytes = 128 * 1024;
 inline constexpr size_t kTableBytes = 64 << 20;
+// A table is also finished after so many chunks: until then their fingerprints are in memory, and
+// a million tiny files that compress well would not fill one.
+inline constexpr size_t kTableChunks = 100'000;
 
 struct ChunkAddress {
   GroupId group = 0;

@@ -67,7 +67,7 @@ void GroupWriter::discard(GroupId next) {
   jobs_.clear();
   first_pending_ = next_compress_ = next_write_ = next_submit_ = next;
   flush_end_ = 0;
-  table_bytes_ = 0;
+  table_bytes_ = table_chunks_ = 0;
   failure_ = {};
 }
 
@@ -152,13 +152,16 @@ void GroupWriter::table_loop() {
       changed_.wait(lock, [&] { return stopping_ || record_ready() || flush_due(); });
       if (stopping_) return;
       number = next_write_;
-      if (record_ready()) record = job(number).record;
+      if (record_ready()) {
+        record = job(number).record;
+        table_chunks_ += job(number).entries.size();
+      }
       finish = record == nullptr;
     }
     Status status;
     if (record != nullptr) {
       status = add_to_table(number, *record);
-      finish = status.ok() && table_bytes_ >= kTableBytes;
+      finish = status.ok() && (table_bytes_ >= kTableBytes || table_chunks_ >= kTableChunks);
       ++number;
     }
     if (status.ok() && finish) status = finish_table(number);
@@ -193,6 +196,7 @@ Status GroupWriter::finish_table(GroupId end) {
   if (!s.ok()) return rocksdb_error(s, "write '" + table_path_ + "'");
   TRY(database_.ingest_groups(table_path_));
   table_.reset();
+  table_chunks_ = 0;
   return write_index(end);
 }
 

@@ -88,6 +88,7 @@ class GroupWriter {
   // The table thread's own.
   std::unique_ptr<rocksdb::SstFileWriter> table_;
   uint64_t table_bytes_ = 0;
+  uint64_t table_chunks_ = 0;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

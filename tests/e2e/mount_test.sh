@@ -59,12 +59,12 @@ step "umount(2) and SIGTERM end the daemon in order"
 M=$(mount_container img c)
 echo more >"$M/more"
 umount "$M"
-wait_unmounted
+wait_unmounted c
 M=$(mount_container img c)
 assert_eq "$(cat "$M/more")" more "after umount(8)"
 echo again >"$M/more"
 kill -TERM "$(pid_of c)"
-wait_unmounted
+wait_unmounted c
 M=$(mount_container img c)
 assert_eq "$(cat "$M/more")" again "after SIGTERM"
 lf umount c
