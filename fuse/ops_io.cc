@@ -18,16 +18,17 @@ void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_fil
   });
 }
 
-bool write_clears_privileges() {
-  const auto* in = reinterpret_cast<const fuse_write_in*>(current_message() + 1);
-  return (in->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+uint32_t write_flags() {
+  return reinterpret_cast<const fuse_write_in*>(current_message() + 1)->write_flags;
 }
 
 void on_write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t offset,
               fuse_file_info*) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
-    size_t count = TRY(mount.overlay.write(ino, static_cast<uint64_t>(offset), {data, size},
-                                           write_clears_privileges()));
+    uint32_t flags = write_flags();
+    size_t count = TRY(mount.overlay.write(
+        ino, static_cast<uint64_t>(offset), {data, size}, (flags & FUSE_WRITE_KILL_SUIDGID) != 0,
+        (flags & FUSE_WRITE_CACHE) != 0 ? Overlay::Times::keep : Overlay::Times::now));
     mount.stats.add_written(count);
     fuse_reply_write(req, count);
     return {};

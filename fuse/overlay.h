@@ -127,8 +127,11 @@ class Overlay {
   // Content.
   virtual Result<size_t> read(Ino ino, uint64_t offset, std::span<char> out) = 0;
   // `kill_priv`: the kernel asks for suid/sgid/capability to be cleared (FUSE_WRITE_KILL_SUIDGID).
-  virtual Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes,
-                               bool kill_priv) = 0;
+  // `times`: whose the file's times are. The kernel's, when its page cache writes back: it took
+  // them when the program wrote, and sends them with SETATTR when they changed.
+  enum class Times { now, keep };
+  virtual Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv,
+                               Times times = Times::now) = 0;
   // fallocate(2). `kill_priv` as in write: the caller lacks CAP_FSETID.
   virtual Status allocate(Ino ino, int mode, uint64_t offset, uint64_t length, bool kill_priv) = 0;
   virtual Result<uint64_t> seek(Ino ino, uint64_t offset, int whence) = 0;  // SEEK_DATA, SEEK_HOLE

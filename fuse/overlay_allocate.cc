@@ -81,7 +81,7 @@ Result<size_t> OverlayImpl::copy_range(Ino from, uint64_t from_offset, Ino to, u
     auto got = read(from, from_offset + copied, part);
     if (!got.ok() && copied == 0) return std::move(got).error();
     if (!got.ok() || *got == 0) break;
-    auto put = write(to, to_offset + copied, {buffer.data(), *got}, kill_priv);
+    auto put = write(to, to_offset + copied, {buffer.data(), *got}, kill_priv, Times::now);
     if (!put.ok() && copied == 0) return std::move(put).error();
     if (!put.ok()) break;
     copied += *got;

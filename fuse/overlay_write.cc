@@ -129,8 +129,8 @@ Status OverlayImpl::apply_content(std::unique_ptr<Transaction> tx, Ino ino,
   return {};
 }
 
-Result<size_t> OverlayImpl::write(Ino ino, uint64_t offset, std::string_view bytes,
-                                  bool kill_priv) {
+Result<size_t> OverlayImpl::write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv,
+                                  Times times) {
   if (offset > kMaxFileBytes || bytes.size() > kMaxFileBytes - offset) {
     return Error{EFBIG, "file too large"};
   }
@@ -145,7 +145,7 @@ Result<size_t> OverlayImpl::write(Ino ino, uint64_t offset, std::string_view byt
     return std::move(placed).error();
   }
   TRY(kill_privileges(*tx, ino, record, kill_priv));
-  record.attributes.mtime = record.ctime = now();
+  if (times == Times::now) record.attributes.mtime = record.ctime = now();
   tx->put_inode(ino, record);
   TRY(apply_content(std::move(tx), ino, record, After::nothing));
   return bytes.size();

@@ -347,7 +347,8 @@ Result<size_t> ModelFs::read(Ino ino, uint64_t offset, std::span<char> out) {
   return length;
 }
 
-Result<size_t> ModelFs::write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv) {
+Result<size_t> ModelFs::write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv,
+                              Times times) {
   Node* found = TRY(node(ino));
   if (found->stat.attributes.type == FileType::directory) return error(EISDIR);
   if (found->stat.attributes.type != FileType::regular) return error(EINVAL);
@@ -355,7 +356,8 @@ Result<size_t> ModelFs::write(Ino ino, uint64_t offset, std::string_view bytes, 
   size_t end = offset + bytes.size();
   if (end > found->content.size()) found->content.resize(end);
   found->content.replace(offset, bytes.size(), bytes);
-  resized(*found);
+  found->stat.attributes.size_bytes = found->content.size();
+  if (times == Times::now) changed(*found);
   kill_privileges(*found, kill_priv);
   return bytes.size();
 }
@@ -390,7 +392,7 @@ Result<size_t> ModelFs::copy_range(Ino from, uint64_t from_offset, Ino to, uint6
   std::string bytes(length, '\0');
   bytes.resize(TRY(read(from, from_offset, bytes)));
   if (bytes.empty()) return size_t{0};
-  return write(to, to_offset, bytes, kill_priv);
+  return write(to, to_offset, bytes, kill_priv, Times::now);
 }
 
 Status ModelFs::list(Ino ino, uint64_t cookie, const DirectoryVisitor& visit) {

@@ -38,7 +38,8 @@ class ModelFs final : public Overlay {
   Status set_xattr(Ino ino, const std::string& name, std::string_view value, int flags) override;
   Status remove_xattr(Ino ino, const std::string& name) override;
   Result<size_t> read(Ino ino, uint64_t offset, std::span<char> out) override;
-  Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv) override;
+  Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv,
+                       Times times) override;
   Status allocate(Ino ino, int mode, uint64_t offset, uint64_t length, bool kill_priv) override;
   Result<uint64_t> seek(Ino ino, uint64_t offset, int whence) override;
   Result<size_t> copy_range(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,

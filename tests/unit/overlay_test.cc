@@ -164,6 +164,16 @@ TEST_F(OverlayTest, WritingClearsPrivileges) {
   EXPECT_EQ(stat("d/b").attributes.mode, 02744);  // mandatory locking, not set-gid
 }
 
+TEST_F(OverlayTest, WritingBackKeepsTheTimes) {
+  Ino b = ino("d/b");
+  Stat before = stat("d/b");
+  ASSERT_TRUE(fs().write(b, 0, "x", false, Overlay::Times::keep).ok());
+  EXPECT_EQ(stat("d/b").attributes.mtime, before.attributes.mtime);
+  EXPECT_EQ(stat("d/b").ctime, before.ctime);
+  ASSERT_TRUE(fs().write(b, 0, "y", false).ok());
+  EXPECT_NE(stat("d/b").attributes.mtime, before.attributes.mtime);
+}
+
 TEST_F(OverlayTest, SetGidDirectoriesPassOnTheirGroup) {
   SetAttributes change;
   change.gid = 77;
