@@ -53,6 +53,19 @@ lf umount many-1
 lf umount many-20
 for i in $(seq 1 20); do lf rm "many-$i" >/dev/null; done
 
+step "times stay what the writer saw, whenever the page cache wrote back"
+root=$(mount_container base times)
+for i in $(seq 1 200); do
+  head -c $((i * 300)) /dev/urandom >"$root/timed-$i"
+  [ $((i % 50)) -ne 0 ] || sync -f "$root"
+done
+seen=$(stat -c '%n %y %s' "$root"/timed-*)
+lf umount times
+root=$(mount_container base times)
+assert_eq "$(stat -c '%n %y %s' "$root"/timed-*)" "$seen" "times after remounting"
+lf umount times
+lf rm times
+
 step "the letters of diff"
 root=$(mount_container base letters)
 echo x >>"$root/etc/hello"
