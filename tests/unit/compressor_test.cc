@@ -58,7 +58,9 @@ TEST(Compressor, RoundTripsAndDoesNotDependOnPieces) {
       EXPECT_EQ(decompress(whole), bytes) << size;
       EXPECT_EQ(compress(compression, bytes, 10'000), whole) << size;
       // How far a few hundred random letters shrink depends on the seed.
-      if (size >= 512 * 1024) EXPECT_LT(whole.size(), size * 3 / 4 + 100);
+      if (size >= 512 * 1024) {
+        EXPECT_LT(whole.size(), size * 3 / 4 + 100);
+      }
     }
   }
 }
