@@ -10,7 +10,6 @@
 namespace layerfs {
 namespace {
 
-constexpr uint64_t kMaxFileBytes = uint64_t{1} << 62;
 constexpr uint64_t kCopyBytes = 256 * 1024;
 constexpr uint64_t kMaxCopyBytes = 64 << 20;  // a call ends in bearable time; callers go on
 

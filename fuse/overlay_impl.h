@@ -22,6 +22,9 @@
 
 namespace layerfs {
 
+// Above any offset the kernel sends, and small enough that sums do not wrap.
+constexpr uint64_t kMaxFileBytes = uint64_t{1} << 62;
+
 // Open lower files, so that a read does not search for its file again. Holds a few; thread-safe.
 class LowerFileCache {
  public:

@@ -9,12 +9,6 @@
 #include "layerdb/base/log.h"
 
 namespace layerfs {
-namespace {
-
-constexpr uint64_t kMaxFileBytes = uint64_t{1} << 62;
-
-}  // namespace
-
 Status check_file(FileType type) {
   if (type == FileType::directory) return Error{EISDIR, "a directory"};
   if (type != FileType::regular) return Error{EINVAL, "not a regular file"};

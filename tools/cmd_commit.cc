@@ -7,12 +7,12 @@
 namespace layerfs {
 namespace {
 
-struct Arguments {
+struct CommitArguments {
   std::string container, reference;
   CommitOptions options;
 };
 
-Status commit_container(const Globals& globals, Arguments arguments) {
+Status commit_container(const Globals& globals, CommitArguments arguments) {
   Reference reference = TRY(parse_reference(arguments.reference));
   if (reference.digest)
     return Error{EINVAL, "'" + arguments.reference + "' names a digest; give repository:tag"};
@@ -36,7 +36,7 @@ Status commit_container(const Globals& globals, Arguments arguments) {
 }  // namespace
 
 void add_commit(CommandLine& line) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<CommitArguments>();
   Command command = line.add(
       "Containers", "commit", "Make an image of a container's state, mounted or not",
       {"layerfs commit web site:v2", "layerfs commit -m 'install git' web site:git"},

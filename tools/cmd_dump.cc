@@ -46,10 +46,10 @@ Status run_dump(const Globals& globals, const std::string& kind, const std::stri
 }  // namespace
 
 void add_dump(CommandLine& line) {
-  struct Arguments {
+  struct DumpArguments {
     std::string kind, id;
   };
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<DumpArguments>();
   Command command = line.add("Store", "dump", "Print what is stored, as text",
                              {"layerfs dump catalog", "layerfs dump image debian:12",
                               "layerfs dump object 42", "layerfs dump container web"},

@@ -13,14 +13,14 @@
 namespace layerfs {
 namespace {
 
-struct Arguments {
+struct ExportArguments {
   std::string name;
   std::string output;
   std::string format = "oci";
   std::string compression = "gzip";
 };
 
-ExportOptions to_options(const Arguments& arguments) {
+ExportOptions to_options(const ExportArguments& arguments) {
   static const std::map<std::string, ExportFormat> kFormats = {
       {"oci", ExportFormat::oci}, {"docker", ExportFormat::docker}, {"tar", ExportFormat::tar}};
   static const std::map<std::string, LayerCompression> kCompressions = {
@@ -61,7 +61,7 @@ Status export_stored(const Globals& globals, const std::string& name, ExportOpti
   return export_image(*store, image, options);
 }
 
-Status run_export(const Globals& globals, const Arguments& arguments) {
+Status run_export(const Globals& globals, const ExportArguments& arguments) {
   if (arguments.output == "-" && ::isatty(STDOUT_FILENO) == 1)
     return Error{EINVAL, "standard output is a terminal; use -o FILE or a pipe"};
   ExportOptions options = to_options(arguments);
@@ -76,7 +76,7 @@ Status run_export(const Globals& globals, const Arguments& arguments) {
 }  // namespace
 
 void add_export(CommandLine& line) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ExportArguments>();
   Command command =
       line.add("Images", "export", "Write an image or a container's present state to a file",
                {"layerfs export debian:12 -o debian.tar", "layerfs export debian:12 -o layout/",

@@ -24,10 +24,10 @@ Status import_source(const Globals& globals, const std::string& source,
 }  // namespace
 
 void add_import(CommandLine& line) {
-  struct Arguments {
+  struct ImportArguments {
     std::string source, reference;
   };
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ImportArguments>();
   Command command =
       line.add("Images", "import", "Bring in a root filesystem or an image; prints the image id",
                {"layerfs import rootfs.tar.zst debian:12", "podman save alpine | layerfs import -",

@@ -20,10 +20,10 @@ Status tag_image(const Globals& globals, const std::string& source, const std::s
 }  // namespace
 
 void add_tag(CommandLine& line) {
-  struct Arguments {
+  struct TagArguments {
     std::string source, target;
   };
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<TagArguments>();
   Command command = line.add(
       "Images", "tag", "Give an image another reference",
       {"layerfs tag debian:12 registry.example/base:v1", "layerfs tag 3f2a91 debian:tested"},

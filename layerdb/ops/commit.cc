@@ -14,7 +14,7 @@ namespace layerfs {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 // RFC 3339 with nanoseconds, as docker writes it.
 std::string format_time(std::chrono::system_clock::time_point time) {
@@ -29,21 +29,21 @@ std::string format_time(std::chrono::system_clock::time_point time) {
 // The parent's config with everything it says, and the new layer on top.
 Result<std::string> extend_config(const std::string& parent, const LayerRecord& layer,
                                   const CommitOptions& options, const std::string& now) {
-  Json config = Json::parse(parent, nullptr, /*allow_exceptions=*/false);
+  OrderedJson config = OrderedJson::parse(parent, nullptr, /*allow_exceptions=*/false);
   if (!config.is_object()) return Error{EUCLEAN, "the parent image's config is not a JSON object"};
   config["created"] = now;
   if (!options.author.empty()) config["author"] = options.author;
-  Json entry = {{"created", now}, {"created_by", "layerfs commit"}};
+  OrderedJson entry = {{"created", now}, {"created_by", "layerfs commit"}};
   if (!options.author.empty()) entry["author"] = options.author;
   if (!options.message.empty()) entry["comment"] = options.message;
-  Json& history = config["history"];
-  if (!history.is_array()) history = Json::array();
+  OrderedJson& history = config["history"];
+  if (!history.is_array()) history = OrderedJson::array();
   history.push_back(std::move(entry));
-  Json& rootfs = config["rootfs"];
+  OrderedJson& rootfs = config["rootfs"];
   if (!rootfs.is_object() || !rootfs["diff_ids"].is_array())
     return Error{EUCLEAN, "the parent image's config lists no layers"};
   rootfs["diff_ids"].push_back(layer.diff_id.to_string());
-  return config.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return config.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
 }  // namespace

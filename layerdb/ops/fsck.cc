@@ -12,7 +12,7 @@
 namespace layerfs {
 namespace {
 
-constexpr size_t kReadBytes = 1 << 20;
+constexpr size_t kFsckReadBytes = 1 << 20;
 
 std::string short_hex(const Digest& digest) { return digest.hex().substr(0, 12); }
 
@@ -156,7 +156,7 @@ class RecordCheck {
   Status check_tar(const std::string& owner, const LayerRecord& layer) {
     ContentReader reader(state_.store.chunks(), state_.store.objects(), layer.tar, layer.tar_bytes);
     Sha256 hash;
-    std::string buffer(kReadBytes, '\0');
+    std::string buffer(kFsckReadBytes, '\0');
     for (uint64_t offset = 0; offset < layer.tar_bytes;) {
       auto read = reader.read(offset, std::span<char>(buffer));
       if (!read.ok() || *read == 0) {

@@ -11,13 +11,13 @@
 namespace layerfs {
 namespace {
 
-constexpr size_t kReadBytes = 256 * 1024;
+constexpr size_t kGunzipReadBytes = 256 * 1024;
 constexpr int kGzipOnly = 16 + MAX_WBITS;
 
 class Gunzip {
  public:
   Gunzip(ByteSource source, std::string name)
-      : source_(std::move(source)), name_(std::move(name)), input_(kReadBytes) {}
+      : source_(std::move(source)), name_(std::move(name)), input_(kGunzipReadBytes) {}
   ~Gunzip() {
     if (mode_ == Mode::gzip) inflateEnd(&stream_);
   }

@@ -15,7 +15,7 @@ namespace layerfs {
 namespace {
 
 constexpr size_t kReadAheadBlocks = 4;
-constexpr size_t kReadBytes = 256 * 1024;
+constexpr size_t kInputReadBytes = 256 * 1024;
 
 using Block = std::shared_ptr<const std::string>;
 
@@ -29,7 +29,7 @@ using ArchivePointer = std::unique_ptr<struct archive, ArchiveDeleter>;
 class Decompressor {
  public:
   Decompressor(ByteSource source, const std::string& name)
-      : source_(gunzip_source(std::move(source), name)), name_(name), input_(kReadBytes) {}
+      : source_(gunzip_source(std::move(source), name)), name_(name), input_(kInputReadBytes) {}
 
   Status open() {
     archive_.reset(archive_read_new());

@@ -12,7 +12,7 @@ namespace layerfs {
 
 namespace {
 
-constexpr size_t kBufferBytes = 256 * 1024;
+constexpr size_t kContentBufferBytes = 256 * 1024;
 constexpr uint64_t kProgressBytes = 64 << 20;
 
 std::string last_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
@@ -203,7 +203,7 @@ Result<Content> LayerBuilder::shared_body(Ino ino, uint64_t size_bytes) {
 
 Status LayerBuilder::hash_content(const Content& content, uint64_t size_bytes) {
   ContentReader reader(store_.chunks(), store_.objects(), content, size_bytes);
-  std::string buffer(std::min<uint64_t>(kBufferBytes, size_bytes), '\0');
+  std::string buffer(std::min<uint64_t>(kContentBufferBytes, size_bytes), '\0');
   for (uint64_t at = 0; at < size_bytes;) {
     size_t got = TRY(reader.read(at, buffer));
     if (got == 0) return Error{EUCLEAN, "a file of the lower ends before its size"};
@@ -229,7 +229,7 @@ Status LayerBuilder::append_lower(ContentWriter& out, Ino ino, uint64_t from, ui
   uint64_t lower_size = TRY(lower_.get(ino)).attributes.size_bytes;
   ContentReader reader(store_.chunks(), store_.objects(), TRY(lower_.content(ino)), lower_size);
   TRY(out.append_extents(TRY(reader.extents(from, to - from)), from, to - from));
-  std::string buffer(std::min<uint64_t>(kBufferBytes, to - from), '\0');
+  std::string buffer(std::min<uint64_t>(kContentBufferBytes, to - from), '\0');
   while (from < to) {
     std::span<char> part(buffer.data(), std::min<uint64_t>(buffer.size(), to - from));
     size_t got = TRY(reader.read(from, part));
@@ -241,7 +241,7 @@ Status LayerBuilder::append_lower(ContentWriter& out, Ino ino, uint64_t from, ui
 }
 
 Status LayerBuilder::append_upper(ContentWriter& out, Ino ino, uint64_t from, uint64_t to) {
-  std::string buffer(std::min<uint64_t>(kBufferBytes, to - from), '\0');
+  std::string buffer(std::min<uint64_t>(kContentBufferBytes, to - from), '\0');
   while (from < to) {
     Result<uint64_t> data = upper_.seek_body(ino, from, SEEK_DATA);
     if (!data.ok() && data.error().code != ENXIO) return std::move(data).error();
@@ -284,7 +284,7 @@ void LayerBuilder::hash(std::string_view bytes) {
 }
 
 void LayerBuilder::hash_zeros(uint64_t size_bytes) {
-  static const std::string kZeros(kBufferBytes, '\0');
+  static const std::string kZeros(kContentBufferBytes, '\0');
   for (; size_bytes > 0; size_bytes -= std::min<uint64_t>(size_bytes, kZeros.size()))
     hash(std::string_view(kZeros).substr(0, size_bytes));
 }

@@ -12,7 +12,7 @@
 namespace layerfs {
 namespace {
 
-constexpr size_t kBufferBytes = 1 << 20;
+constexpr size_t kOutputBufferBytes = 1 << 20;
 
 // "dir/.name.layerfs-PID": hidden, on the same filesystem, and of nobody else while we live.
 std::string temporary_name(const std::string& path) {
@@ -58,8 +58,8 @@ OutputFile::~OutputFile() {
 }
 
 Status OutputFile::write(std::string_view bytes) {
-  if (buffer_.size() + bytes.size() > kBufferBytes) TRY(flush());
-  if (bytes.size() < kBufferBytes) {
+  if (buffer_.size() + bytes.size() > kOutputBufferBytes) TRY(flush());
+  if (bytes.size() < kOutputBufferBytes) {
     buffer_.append(bytes);
     return {};
   }
@@ -127,7 +127,7 @@ Status Spool::write(std::string_view bytes) {
 }
 
 Status Spool::copy_to(const ByteSink& sink) const {
-  std::vector<char> buffer(kBufferBytes);
+  std::vector<char> buffer(kOutputBufferBytes);
   for (uint64_t offset = 0; offset < size_bytes_;) {
     size_t size = TRY(pread_full(fd_.get(), buffer, offset));
     if (size == 0) return Error{EIO, "a temporary file became shorter"};

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-namespace layerfs::testing {
+namespace layerfs::test_support {
 namespace {
 
 using rocksdb::Slice;
@@ -101,4 +101,4 @@ void FaultyEnv::copy_synced(const std::string& from, const std::string& to) {
   }
 }
 
-}  // namespace layerfs::testing
+}  // namespace layerfs::test_support

@@ -13,7 +13,7 @@
 #include <mutex>
 #include <string>
 
-namespace layerfs::testing {
+namespace layerfs::test_support {
 
 class FaultyEnv : public rocksdb::EnvWrapper {
  public:
@@ -49,4 +49,4 @@ class FaultyEnv : public rocksdb::EnvWrapper {
   std::map<std::string, uint64_t> synced_bytes_;  // files made through this Env
 };
 
-}  // namespace layerfs::testing
+}  // namespace layerfs::test_support

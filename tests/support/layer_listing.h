@@ -13,7 +13,7 @@
 #include "layerdb/view/tree_reader.h"
 #include "tests/support/result_matchers.h"
 
-namespace layerfs::testing {
+namespace layerfs::test_support {
 
 using Listing = std::map<std::string, Entry>;
 
@@ -50,4 +50,4 @@ inline std::string read_content(Store& store, const Content& content, uint64_t s
   return out;
 }
 
-}  // namespace layerfs::testing
+}  // namespace layerfs::test_support

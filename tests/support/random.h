@@ -9,7 +9,7 @@
 #include <random>
 #include <string>
 
-namespace layerfs::testing {
+namespace layerfs::test_support {
 
 // LAYERFS_TEST_SEED, or a fresh one; printed.
 inline uint64_t test_seed() {
@@ -50,4 +50,4 @@ class Random {
   std::mt19937_64 engine_;
 };
 
-}  // namespace layerfs::testing
+}  // namespace layerfs::test_support

@@ -24,9 +24,9 @@
     }                                                                                       \
   } while (false)
 // The value of a Result; the test ends with an exception when there is none.
-#define VALUE(expr) layerfs::testing::value_of((expr), #expr)
+#define VALUE(expr) layerfs::test_support::value_of((expr), #expr)
 
-namespace layerfs::testing {
+namespace layerfs::test_support {
 
 template <typename T>
 T value_of(Result<T> result, const char* expression) {
@@ -35,4 +35,4 @@ T value_of(Result<T> result, const char* expression) {
   return std::move(result).value();
 }
 
-}  // namespace layerfs::testing
+}  // namespace layerfs::test_support

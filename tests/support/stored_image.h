@@ -14,7 +14,7 @@
 #include "layerdb/store/store.h"
 #include "tests/support/result_matchers.h"
 
-namespace layerfs::testing {
+namespace layerfs::test_support {
 
 inline void require(Status status) {
   if (!status.ok()) throw std::runtime_error(status.error().message);
@@ -77,4 +77,4 @@ inline ImageRecord publish_image(Store& store, const std::vector<LayerRecord>& l
   return image;
 }
 
-}  // namespace layerfs::testing
+}  // namespace layerfs::test_support

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace layerfs::testing {
+namespace layerfs::test_support {
 
 struct TarFields {
   std::string name;
@@ -86,4 +86,4 @@ inline std::string pax_header(const std::vector<std::pair<std::string, std::stri
 
 inline std::string tar_end() { return std::string(1024, '\0'); }
 
-}  // namespace layerfs::testing
+}  // namespace layerfs::test_support

@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace layerfs::testing {
+namespace layerfs::test_support {
 
 class TempDir {
  public:
@@ -32,4 +32,4 @@ class TempDir {
   std::string path_;
 };
 
-}  // namespace layerfs::testing
+}  // namespace layerfs::test_support

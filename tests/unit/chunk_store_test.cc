@@ -20,8 +20,8 @@
 namespace layerfs {
 namespace {
 
-using testing::Random;
-using testing::TempDir;
+using test_support::Random;
+using test_support::TempDir;
 
 constexpr size_t kCacheBytes = 4 << 20;
 

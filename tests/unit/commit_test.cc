@@ -25,7 +25,7 @@
 namespace layerfs {
 namespace {
 
-using testing::Random;
+using test_support::Random;
 
 // Everything an image holds of one path, as text.
 using View = std::map<std::string, std::string>;
@@ -163,7 +163,7 @@ class CommitTest : public ::testing::Test {
     return out;
   }
 
-  testing::TempDir dir_;
+  test_support::TempDir dir_;
   std::unique_ptr<Store> store_;
   Container container_;
   std::unique_ptr<Lower> lower_;

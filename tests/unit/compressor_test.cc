@@ -13,7 +13,7 @@ namespace layerfs {
 namespace {
 
 // Half text, half noise, so that blocks both shrink and grow.
-std::string sample(testing::Random& random, size_t size) {
+std::string sample(test_support::Random& random, size_t size) {
   return random.text(size / 2) + random.bytes(size - size / 2);
 }
 
@@ -49,7 +49,7 @@ std::string decompress(const std::string& bytes) {
 }
 
 TEST(Compressor, RoundTripsAndDoesNotDependOnPieces) {
-  testing::Random random;
+  test_support::Random random;
   for (auto compression : {LayerCompression::gzip, LayerCompression::zstd}) {
     for (size_t size :
          {size_t{1}, size_t{1000}, size_t{512 * 1024}, size_t{512 * 1024 + 1}, size_t{5'000'000}}) {

@@ -16,8 +16,8 @@
 namespace layerfs {
 namespace {
 
-using testing::Random;
-using testing::TempDir;
+using test_support::Random;
+using test_support::TempDir;
 
 class ContentTest : public ::testing::Test {
  protected:

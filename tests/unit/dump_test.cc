@@ -37,7 +37,7 @@ class Dump : public ::testing::Test {
   }
   bool has(const std::string& text) { return text_.find(text) != text_.npos; }
 
-  testing::TempDir dir_;
+  test_support::TempDir dir_;
   std::unique_ptr<Store> store_;
   ImageRecord image_;
   ChainRecord chain_;

@@ -19,9 +19,9 @@ namespace layerfs {
 namespace {
 
 using nlohmann::json;
-using testing::make_entry;
-using testing::make_file;
-using testing::make_layer;
+using test_support::make_entry;
+using test_support::make_file;
+using test_support::make_layer;
 
 constexpr const char* kConfig = R"({ "architecture":"amd64", "os":"linux", "odd":"spacing" })";
 
@@ -50,7 +50,7 @@ class ExportTest : public ::testing::Test {
   ExportTest() : store_(VALUE(Store::open(dir_ / "store"))) {
     layers_ = {make_layer(*store_, random_.text(3'000'000)),
                make_layer(*store_, random_.bytes(700'001))};
-    testing::publish_image(*store_, layers_, kConfig, {"app:1"});
+    test_support::publish_image(*store_, layers_, kConfig, {"app:1"});
   }
 
   ImageSource image() { return VALUE(load_image(*store_, sha256(kConfig))); }
@@ -68,8 +68,8 @@ class ExportTest : public ::testing::Test {
     return out;
   }
 
-  testing::TempDir dir_;
-  testing::Random random_;
+  test_support::TempDir dir_;
+  test_support::Random random_;
   std::unique_ptr<Store> store_;
   std::vector<LayerRecord> layers_;
 };
@@ -171,7 +171,7 @@ TEST_F(ExportTest, OnlyOciCanBeADirectory) {
 TEST_F(ExportTest, FlattenedTreeWithLinksHolesAndASocket) {
   Entry linked = make_file(*store_, link_name(7), "shared");
   linked.attributes.nlink = 2;
-  TreeRef links = testing::make_tree(*store_, {linked});
+  TreeRef links = test_support::make_tree(*store_, {linked});
   auto name_of = [](const char* name) {
     Entry entry = make_entry(name, FileType::regular);
     entry.link_id = 7;
@@ -179,15 +179,15 @@ TEST_F(ExportTest, FlattenedTreeWithLinksHolesAndASocket) {
   };
   Entry sparse = make_entry("sparse", FileType::regular);
   sparse.attributes.size_bytes = 2'500'000;
-  sparse.content.extents = testing::write_content(*store_, "tail").extents;
+  sparse.content.extents = test_support::write_content(*store_, "tail").extents;
   sparse.content.extents[0].file_offset = 2'400'000;
   Entry symlink = make_entry("symlink", FileType::symlink, 0777);
   symlink.symlink_target = "d/link1";
   Entry directory = make_entry("d", FileType::directory, 0755);
   directory.tree =
-      testing::make_tree(*store_, {make_file(*store_, "file", "in d"), name_of("link1")});
+      test_support::make_tree(*store_, {make_file(*store_, "file", "in d"), name_of("link1")});
   Entry root = make_entry("root", FileType::directory, 0755);
-  root.tree = testing::make_tree(
+  root.tree = test_support::make_tree(
       *store_,
       {directory, name_of("link2"), make_entry("socket", FileType::socket), sparse, symlink});
   ImageSource source = image();

@@ -15,8 +15,8 @@ namespace {
 class ExternalSortTest : public ::testing::TestWithParam<size_t> {};
 
 TEST_P(ExternalSortTest, YieldsEveryRecordInOrderAsOftenAsAsked) {
-  testing::Random random;
-  testing::TempDir directory;
+  test_support::Random random;
+  test_support::TempDir directory;
   ExternalSorter sorter(directory.path(), GetParam());
   std::map<std::string, std::string> expected;
   for (int i = 0; i < 5000; ++i) {

@@ -92,8 +92,8 @@ class Fsck : public ::testing::Test {
     ASSERT_OK(store_->publish(std::move(batch)));
   }
 
-  testing::TempDir dir_;
-  testing::Random random_;
+  test_support::TempDir dir_;
+  test_support::Random random_;
   std::unique_ptr<Store> store_;
   uint64_t link_ = 0;
   ImageRecord image_;

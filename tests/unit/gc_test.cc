@@ -40,8 +40,8 @@ class Gc : public ::testing::Test {
     return publish_image(*store_, diff, reference, parent);
   }
 
-  testing::TempDir dir_;
-  testing::Random random_;
+  test_support::TempDir dir_;
+  test_support::Random random_;
   std::unique_ptr<Store> store_;
 };
 

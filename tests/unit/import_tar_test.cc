@@ -14,13 +14,13 @@
 namespace layerfs {
 namespace {
 
-using testing::Listing;
-using testing::pax_header;
-using testing::Random;
-using testing::tar_end;
-using testing::tar_entry;
-using testing::tar_header;
-using testing::TarFields;
+using test_support::Listing;
+using test_support::pax_header;
+using test_support::Random;
+using test_support::tar_end;
+using test_support::tar_entry;
+using test_support::tar_header;
+using test_support::TarFields;
 
 ByteSource source_of(std::string bytes, size_t step = 1 << 20) {
   return [bytes = std::move(bytes), step, at = size_t{0}](char* out,
@@ -61,14 +61,14 @@ class ImportTarTest : public ::testing::Test {
     LayerRecord layer = VALUE(import(tar));
     EXPECT_EQ(layer.diff_id, sha256(tar));
     EXPECT_EQ(layer.tar_bytes, tar.size());
-    EXPECT_TRUE(testing::read_content(*store_, layer.tar, tar.size()) == tar);
+    EXPECT_TRUE(test_support::read_content(*store_, layer.tar, tar.size()) == tar);
     return layer;
   }
   Listing list(const LayerRecord& layer) {
-    return testing::list_tree(*store_, layer.root, layer.links);
+    return test_support::list_tree(*store_, layer.root, layer.links);
   }
   std::string body(const Entry& entry) {
-    return testing::read_content(*store_, entry.content, entry.attributes.size_bytes);
+    return test_support::read_content(*store_, entry.content, entry.attributes.size_bytes);
   }
   void expect_refused(const std::string& tar, const std::string& sentence_part) {
     Result<LayerRecord> layer = import(tar);
@@ -79,7 +79,7 @@ class ImportTarTest : public ::testing::Test {
         << layer.error().message;
   }
 
-  testing::TempDir directory_;
+  test_support::TempDir directory_;
   std::unique_ptr<Store> store_;
 };
 
@@ -154,13 +154,13 @@ TEST_F(ImportTarTest, SparseFilesOfEveryFormat) {
   old.type = 'S';
   old.gnu = true;
   std::string header = tar_header(old);
-  testing::put_octal(header, 386, 12, 4096);
-  testing::put_octal(header, 398, 12, 1024);
-  testing::put_octal(header, 410, 12, 65536);
-  testing::put_octal(header, 422, 12, 100);
-  testing::put_octal(header, 483, 12, expected.size());
-  testing::put_checksum(header);
-  std::string tar = header + testing::padded(data);
+  test_support::put_octal(header, 386, 12, 4096);
+  test_support::put_octal(header, 398, 12, 1024);
+  test_support::put_octal(header, 410, 12, 65536);
+  test_support::put_octal(header, 422, 12, 100);
+  test_support::put_octal(header, 483, 12, expected.size());
+  test_support::put_checksum(header);
+  std::string tar = header + test_support::padded(data);
   tar += pax_header({{"GNU.sparse.size", "1048576"},
                      {"GNU.sparse.numblocks", "2"},
                      {"GNU.sparse.offset", "4096"},
@@ -173,7 +173,7 @@ TEST_F(ImportTarTest, SparseFilesOfEveryFormat) {
                      {"GNU.sparse.map", "4096,1024,65536,100"},
                      {"GNU.sparse.name", "pax01"}}) +
          tar_entry(file("GNUSparseFile.1/pax01", data));
-  std::string map = testing::padded("2\n4096\n1024\n65536\n100\n");
+  std::string map = test_support::padded("2\n4096\n1024\n65536\n100\n");
   tar += pax_header({{"GNU.sparse.major", "1"},
                      {"GNU.sparse.minor", "0"},
                      {"GNU.sparse.realsize", "1048576"},
@@ -329,7 +329,7 @@ TEST_F(ImportTarTest, FlippedBitsNeverCrashAndNeverLie) {
                                 {"GNU.sparse.minor", "0"},
                                 {"GNU.sparse.realsize", "10000"},
                                 {"GNU.sparse.name", "s"}}) +
-                    tar_entry(file("x", testing::padded("1\n4096\n600\n") + random.text(600))) +
+                    tar_entry(file("x", test_support::padded("1\n4096\n600\n") + random.text(600))) +
                     tar_entry(node("l", '1', "a")) + tar_entry(node("d", '5')) + tar_end();
   int imported = 0;
   for (int i = 0; i < 400; ++i) {
@@ -339,7 +339,7 @@ TEST_F(ImportTarTest, FlippedBitsNeverCrashAndNeverLie) {
       flipped[at] = static_cast<char>(flipped[at] ^ 1 << random.below(8));
       if (random.one_in(3)) {  // with a checksum that fits, so that the fields are looked at
         std::string block = flipped.substr(at / 512 * 512, 512);
-        testing::put_checksum(block);
+        test_support::put_checksum(block);
         flipped.replace(at / 512 * 512, 512, block);
       }
     }
@@ -350,7 +350,7 @@ TEST_F(ImportTarTest, FlippedBitsNeverCrashAndNeverLie) {
       continue;
     }
     ++imported;
-    EXPECT_TRUE(testing::read_content(*store_, layer->tar, flipped.size()) == flipped);
+    EXPECT_TRUE(test_support::read_content(*store_, layer->tar, flipped.size()) == flipped);
     list(*layer);
   }
   EXPECT_GT(imported, 0);

@@ -23,7 +23,7 @@ class LayoutWriterTest : public ::testing::Test {
   std::vector<std::string> files() { return *list_directory(directory_); }
   std::string content(const std::string& name) { return *read_file(directory_ + "/" + name); }
 
-  testing::TempDir temporary_;
+  test_support::TempDir temporary_;
   const std::string& directory_ = temporary_.path();
 };
 

@@ -52,7 +52,7 @@ void expect_equal(MemoryObjects& objects, const ChainRecord& chain, const ModelT
 }
 
 TEST(Merge, EqualsNaiveUnionOverRandomStacks) {
-  std::mt19937_64 random(testing::test_seed());
+  std::mt19937_64 random(test_support::test_seed());
   for (int round = 0; round < 400 && !HasFailure(); ++round) {
     MemoryObjects objects;
     ModelTree model;
@@ -79,7 +79,7 @@ TEST(Merge, EqualsNaiveUnionOverRandomStacks) {
 }
 
 TEST(Merge, RandomChangesInHugeDirectories) {
-  std::mt19937_64 random(testing::test_seed());
+  std::mt19937_64 random(test_support::test_seed());
   for (size_t size : {1000, 5000, 120000}) {
     MemoryObjects objects;
     ModelTree model = empty_model();

@@ -40,7 +40,7 @@ TEST(Reference, Parses) {
 }
 
 TEST(Reference, Resolves) {
-  testing::TempDir dir;
+  test_support::TempDir dir;
   auto store = VALUE(Store::open(dir.path()));
   Digest a = VALUE(Digest::parse("ab1" + std::string(61, '0')));
   Digest b = VALUE(Digest::parse("ab2" + std::string(61, '0')));

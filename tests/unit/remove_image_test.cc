@@ -16,14 +16,14 @@ using Digests = std::vector<Digest>;
 class RemoveImageTest : public ::testing::Test {
  protected:
   RemoveImageTest() : store_(VALUE(Store::open(dir_ / "store"))) {
-    base_ = testing::make_layer(*store_, "base layer");
-    top_ = testing::make_layer(*store_, "top layer");
-    small_ = testing::publish_image(*store_, {base_}, "small", {"small:1"});
-    large_ = testing::publish_image(*store_, {base_, top_}, "large", {"large:1", "large:2"});
+    base_ = test_support::make_layer(*store_, "base layer");
+    top_ = test_support::make_layer(*store_, "top layer");
+    small_ = test_support::publish_image(*store_, {base_}, "small", {"small:1"});
+    large_ = test_support::publish_image(*store_, {base_, top_}, "large", {"large:1", "large:2"});
   }
   Catalog& catalog() { return store_->catalog(); }
 
-  testing::TempDir dir_;
+  test_support::TempDir dir_;
   std::unique_ptr<Store> store_;
   LayerRecord base_, top_;
   ImageRecord small_, large_;

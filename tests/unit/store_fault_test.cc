@@ -15,11 +15,11 @@
 namespace layerfs {
 namespace {
 
-using testing::FaultyEnv;
-using testing::Random;
-using testing::TempDir;
+using test_support::FaultyEnv;
+using test_support::Random;
+using test_support::TempDir;
 
-Result<LayerRecord> publish_layer(Store& store, std::string_view bytes) {
+Result<LayerRecord> publish_bytes(Store& store, std::string_view bytes) {
   ContentWriter writer(store.chunks(), store.objects());
   TRY(writer.append(bytes));
   LayerRecord layer{
@@ -46,11 +46,11 @@ void fail_everywhere(const rocksdb::Status& error, int error_code) {
   FaultyEnv env;
   std::string old_bytes = random.text(200'000), new_bytes = random.bytes(400'000);
   auto store = VALUE(Store::open(dir.path(), {.env = &env}));
-  ASSERT_OK(publish_layer(*store, old_bytes));
+  ASSERT_OK(publish_bytes(*store, old_bytes));
   int failures = 0;
   for (int n = 0;; n += n < 20 ? 1 : 5) {
     env.fail_after(n, error);
-    Result<LayerRecord> layer = publish_layer(*store, new_bytes);
+    Result<LayerRecord> layer = publish_bytes(*store, new_bytes);
     bool failed = env.failed();
     env.work_again();
     store->discard();  // RocksDB may need a working disk to start again
@@ -89,7 +89,7 @@ TEST(StoreFault, APowerFailureBeforePublishingShowsTheOldState) {
   std::string old_bytes = random.text(300'000), new_bytes = random.bytes(70 << 20);
   {
     auto store = VALUE(Store::open(dir / "a", {.env = &env}));
-    ASSERT_OK(publish_layer(*store, old_bytes));
+    ASSERT_OK(publish_bytes(*store, old_bytes));
     ContentWriter writer(store->chunks(), store->objects());
     ASSERT_OK(writer.append(new_bytes));
     ASSERT_OK(writer.finish());
@@ -100,7 +100,7 @@ TEST(StoreFault, APowerFailureBeforePublishingShowsTheOldState) {
   auto store = VALUE(Store::open(dir / "b"));
   EXPECT_EQ(VALUE(store->catalog().layers()).size(), 1u);
   EXPECT_EQ(read_layer(*store, sha256(old_bytes)), old_bytes);
-  ASSERT_OK(publish_layer(*store, new_bytes));
+  ASSERT_OK(publish_bytes(*store, new_bytes));
   EXPECT_EQ(read_layer(*store, sha256(new_bytes)), new_bytes);
 }
 
@@ -111,7 +111,7 @@ TEST(StoreFault, APowerFailureAfterPublishingLosesNothing) {
   auto store = VALUE(Store::open(dir / "a", {.env = &env}));
   for (int i = 0; i < 5; ++i) {
     std::string bytes = random.text(random.between(1, 500'000));
-    ASSERT_OK(publish_layer(*store, bytes));
+    ASSERT_OK(publish_bytes(*store, bytes));
     std::string copy = dir / ("copy" + std::to_string(i));
     env.copy_synced(dir / "a/store", copy + "/store");
     auto after = VALUE(Store::open(copy, {.read_only = true}));

@@ -133,7 +133,7 @@ class LowerChecker {
 };
 
 TEST(StoreLower, AgreesWithModel) {
-  std::mt19937_64 random(testing::test_seed());
+  std::mt19937_64 random(test_support::test_seed());
   for (int round = 0; round < 40 && !HasFailure(); ++round) {
     MemoryObjects objects;
     MemoryChunks chunks;

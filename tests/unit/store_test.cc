@@ -18,8 +18,8 @@
 namespace layerfs {
 namespace {
 
-using testing::Random;
-using testing::TempDir;
+using test_support::Random;
+using test_support::TempDir;
 
 std::unique_ptr<Store> open_to_write(const std::string& root) { return VALUE(Store::open(root)); }
 std::unique_ptr<Store> open_to_read(const std::string& root) {

@@ -115,7 +115,7 @@ TEST(TreePage, DamageNeverEscapes) {
       {{"a", {.page = ObjectId{1}, .inode_count = 5, .entry_count = 5}},
        {"m", {.page = ObjectId{2}, .inode_count = 9, .entry_count = 3, .subdirectory_count = 1}}},
       1);
-  std::mt19937_64 random(testing::test_seed());
+  std::mt19937_64 random(test_support::test_seed());
   auto examine = [](std::string bytes) {
     auto page = TreePage::parse(std::move(bytes));
     if (!page.ok()) {

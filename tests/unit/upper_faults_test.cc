@@ -54,7 +54,7 @@ class UpperFaults : public ::testing::TestWithParam<std::pair<int, bool>> {};
 
 TEST_P(UpperFaults, FailedApplyChangesNothingAndLaterOnesSucceed) {
   auto [code, open_fails] = GetParam();
-  testing::TempDir dir;
+  test_support::TempDir dir;
   auto faults = std::make_shared<FaultyFileSystem>();
   faults->open_fails = open_fails;
   std::unique_ptr<rocksdb::Env> env = rocksdb::NewCompositeEnv(faults);

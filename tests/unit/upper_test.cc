@@ -19,7 +19,7 @@ namespace layerfs {
 namespace {
 
 TEST(Upper, KeepsRecordsAcrossReopening) {
-  testing::TempDir dir;
+  test_support::TempDir dir;
   InodeRecord file = regular(Body::small, 5);
   InodeRecord link;
   link.attributes.type = FileType::symlink;
@@ -62,7 +62,7 @@ TEST(Upper, KeepsRecordsAcrossReopening) {
 }
 
 TEST(Upper, ListsNamesOfOneDirectoryInBytewiseOrder) {
-  testing::TempDir dir;
+  test_support::TempDir dir;
   std::vector<std::string> expected = {"\x01", "a",    "a.",    "aa",
                                        "b\n",  "\x7f", "\x80z", "\xff\xff\xff"};
   for (int i = 0; i < 600; ++i) expected.push_back("n" + std::to_string(i));
@@ -104,7 +104,7 @@ TEST(Upper, ListsNamesOfOneDirectoryInBytewiseOrder) {
 }
 
 TEST(Upper, DeletingAnInodeTakesEverythingOfIt) {
-  testing::TempDir dir;
+  test_support::TempDir dir;
   auto upper = open_upper(dir.path());
   InodeRecord record = regular(Body::file, 100);
   record.own_xattrs = true;
@@ -126,7 +126,7 @@ TEST(Upper, DeletingAnInodeTakesEverythingOfIt) {
 }
 
 TEST(Upper, BodiesReadWriteTruncatePunchSeek) {
-  testing::TempDir dir;
+  test_support::TempDir dir;
   auto upper = open_upper(dir.path());
   Ino ino = upper->allocate_ino();
   std::string data(300000, 'x');
@@ -150,7 +150,7 @@ TEST(Upper, BodiesReadWriteTruncatePunchSeek) {
 }
 
 TEST(Upper, ManyBodiesNeedFewDescriptors) {
-  testing::TempDir dir;
+  test_support::TempDir dir;
   auto upper = open_upper(dir.path());
   for (int i = 0; i < 600; ++i) {
     Ino ino = upper->allocate_ino();
@@ -169,7 +169,7 @@ TEST(Upper, ManyBodiesNeedFewDescriptors) {
 
 // A body written for a transaction that never came must not show up under a later one.
 TEST(Upper, BodyOfAnUnfinishedChangeIsDropped) {
-  testing::TempDir dir;
+  test_support::TempDir dir;
   ASSERT_TRUE(open_upper(dir.path())->write_body(7, 0, "stale stale").ok());
   auto upper = open_upper(dir.path());
   ASSERT_TRUE(upper->write_body(7, 6, "new").ok());
@@ -193,7 +193,7 @@ TEST(Upper, BodyOfAnUnfinishedChangeIsDropped) {
 }
 
 TEST(Upper, OrphansAreReapedAtOpen) {
-  testing::TempDir dir;
+  test_support::TempDir dir;
   auto upper = open_upper(dir.path());
   Ino ino = upper->allocate_ino();
   ASSERT_TRUE(upper->write_body(ino, 0, "body").ok());
@@ -219,8 +219,8 @@ TEST(Upper, OrphansAreReapedAtOpen) {
 }
 
 TEST(Upper, RangesMatchABitmap) {
-  testing::TempDir dir;
-  testing::Random random;
+  test_support::TempDir dir;
+  test_support::Random random;
   auto upper = open_upper(dir.path());
   constexpr uint64_t kSize = 300;
   std::vector<bool> model(kSize + 1);
@@ -268,7 +268,7 @@ TEST(Upper, RangesMatchABitmap) {
 }
 
 TEST(Upper, NothingAcknowledgedIsLostByKill) {
-  testing::TempDir dir;
+  test_support::TempDir dir;
   int pipe_fds[2];
   ASSERT_EQ(::pipe(pipe_fds), 0);
   pid_t child = ::fork();
@@ -309,7 +309,7 @@ TEST(Upper, NothingAcknowledgedIsLostByKill) {
 }
 
 TEST(Upper, AnotherProcessReadsWhileItIsOpen) {
-  testing::TempDir dir;
+  test_support::TempDir dir;
   auto upper = open_upper(dir.path());
   ASSERT_TRUE(upper->write_body(5, 0, "body").ok());
   ASSERT_TRUE(apply(*upper, [](Upper::Transaction& t) {
@@ -337,7 +337,7 @@ TEST(Upper, AnotherProcessReadsWhileItIsOpen) {
 }
 
 TEST(Upper, RefusesANewerFormatAndDamage) {
-  testing::TempDir dir;
+  test_support::TempDir dir;
   EXPECT_FALSE(Upper::open(dir.path(), kFirst, {.read_only = true}).ok());
   {
     auto upper = open_upper(dir.path());
@@ -350,7 +350,7 @@ TEST(Upper, RefusesANewerFormatAndDamage) {
 }
 
 TEST(Upper, SizeLimitHoldsButRemovingGoesOn) {
-  testing::TempDir dir;
+  test_support::TempDir dir;
   auto upper = open_upper(dir.path(), {.size_limit_bytes = 4 << 20});
   std::string block(256 * 1024, 'b');
   Ino ino = upper->allocate_ino();
