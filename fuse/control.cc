@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "fuse/control_socket.h"
+#include "layerdb/base/json.h"
 
 namespace layerfs {
 namespace {
@@ -17,8 +18,8 @@ class SocketClient : public ControlClient {
       : socket_(std::move(socket)), name_(std::move(name)) {}
 
   Result<nlohmann::json> call(const nlohmann::json& request) override {
-    TRY(send_line(socket_.get(), request.dump()));
-    nlohmann::json reply = nlohmann::json::parse(TRY(receive_line()), nullptr, false);
+    TRY(send_line(socket_.get(), json_text(request)));
+    nlohmann::json reply = parse_json(TRY(receive_line()));
     if (!reply.is_object() || !reply.contains("ok"))
       return Error{EPROTO, "container '" + name_ + "': the daemon's answer is not understood"};
     if (reply["ok"] == true) {

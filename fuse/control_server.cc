@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "fuse/control_socket.h"
+#include "layerdb/base/json.h"
 #include "layerdb/base/log.h"
 
 namespace layerfs {
@@ -19,7 +20,7 @@ namespace {
 
 std::string error_reply(const Error& error) {
   nlohmann::json reply = {{"ok", false}, {"errno", error.code}, {"message", error.message}};
-  return reply.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return json_text(reply);
 }
 
 class Server : public ControlServer {
@@ -110,7 +111,7 @@ class Server : public ControlServer {
 
   // The reply line; empty: later.
   std::string answer(Client& client, const std::string& line) {
-    nlohmann::json request = nlohmann::json::parse(line, nullptr, false);
+    nlohmann::json request = parse_json(line);
     std::string op = request.is_object() && request.contains("op") && request["op"].is_string()
                          ? request["op"].get<std::string>()
                          : std::string();
@@ -125,7 +126,7 @@ class Server : public ControlServer {
     }
     if (!reply.ok()) return error_reply(reply.error());
     (*reply)["ok"] = true;
-    return reply->dump();
+    return json_text(*reply);
   }
 
   bool frozen() const {

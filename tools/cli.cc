@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "layerdb/base/json.h"
 #include "layerdb/base/log.h"
 #include "layerdb/base/sys.h"
 #include "tools/text.h"
@@ -181,7 +182,7 @@ void print_line(std::string_view line) {
 }
 
 void print_json(const nlohmann::json& document) {
-  print_line(document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  print_line(json_text(document, 2));
 }
 
 void note(const Globals& globals, std::string_view sentence) {

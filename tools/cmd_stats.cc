@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "fuse/mount.h"
+#include "layerdb/base/json.h"
 #include "tools/cli.h"
 #include "tools/text.h"
 
@@ -15,9 +16,9 @@ Status show_stats(const Globals& globals, const std::string& target) {
     return {};
   }
   Table table({"COUNTER", "VALUE"});
-  for (const auto& [name, count] : stats["messages"].items()) table.add({name, count.dump()});
+  for (const auto& [name, count] : stats["messages"].items()) table.add({name, json_text(count)});
   for (const char* name : {"messages_total", "read_bytes", "written_bytes"})
-    table.add({name, stats[name].dump()});
+    table.add({name, json_text(stats[name])});
   print_line(table.to_string());
   return {};
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "layerdb/base/json.h"
 #include "tools/text.h"
 
 namespace layerfs {
@@ -64,7 +65,7 @@ Result<ImageInfo> describe_image(Catalog& catalog, const Digest& image) {
   for (const auto& [reference, target] : refs)
     if (target == image) info.references.push_back(reference);
   std::string config = TRY(catalog.config(image));
-  info.config = nlohmann::json::parse(config, nullptr, false);
+  info.config = parse_json(config);
   if (!info.config.is_object()) info.config = nlohmann::json::object();
   info.created = string_field(info.config, "created");
   return info;

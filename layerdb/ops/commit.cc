@@ -7,6 +7,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "layerdb/base/json.h"
 #include "layerdb/ops/layer_builder.h"
 #include "layerdb/ops/merge.h"
 
@@ -29,7 +30,7 @@ std::string format_time(std::chrono::system_clock::time_point time) {
 // The parent's config with everything it says, and the new layer on top.
 Result<std::string> extend_config(const std::string& parent, const LayerRecord& layer,
                                   const CommitOptions& options, const std::string& now) {
-  OrderedJson config = OrderedJson::parse(parent, nullptr, /*allow_exceptions=*/false);
+  OrderedJson config = parse_ordered_json(parent);
   if (!config.is_object()) return Error{EUCLEAN, "the parent image's config is not a JSON object"};
   config["created"] = now;
   if (!options.author.empty()) config["author"] = options.author;
@@ -43,7 +44,7 @@ Result<std::string> extend_config(const std::string& parent, const LayerRecord& 
   if (!rootfs.is_object() || !rootfs["diff_ids"].is_array())
     return Error{EUCLEAN, "the parent image's config lists no layers"};
   rootfs["diff_ids"].push_back(layer.diff_id.to_string());
-  return config.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  return json_text(config);
 }
 
 }  // namespace

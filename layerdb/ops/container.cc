@@ -11,6 +11,8 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "layerdb/base/json.h"
+
 namespace layerfs {
 
 namespace {
@@ -38,14 +40,14 @@ Result<T> field(const Json& json, const char* name, const std::string& path) {
 }
 
 Result<Json> read_json(const std::string& path) {
-  Json json = Json::parse(TRY(read_file(path)), nullptr, /*allow_exceptions=*/false);
+  Json json = parse_json(TRY(read_file(path)));
   if (!json.is_object()) return Error{EUCLEAN, "'" + path + "' is not a JSON object"};
   return json;
 }
 
 // Names and mount points are bytes; JSON is UTF-8.
 std::string to_text(const Json& json) {
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json_text(json, 2) + "\n";
 }
 
 std::string containers_directory(const std::string& root) { return root + "/containers"; }

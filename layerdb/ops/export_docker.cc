@@ -6,6 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "layerdb/base/json.h"
 #include "layerdb/ops/export_formats.h"
 #include "layerdb/store/catalog.h"
 #include "layerdb/store/reference.h"
@@ -40,7 +41,7 @@ Status add_layer(LayoutWriter& layout, ContentCopier& copier, const StackedLayer
   TRY(layout.add_file(stacked.id + "/VERSION", "1.0"));
   ordered_json legacy = {{"id", stacked.id}};
   if (!stacked.parent.empty()) legacy["parent"] = stacked.parent;
-  TRY(layout.add_file(stacked.id + "/json", legacy.dump()));
+  TRY(layout.add_file(stacked.id + "/json", json_text(legacy)));
   if (stacked.tar != stacked.id + "/layer.tar") return {};  // written with a layer below
   return layout.add_stream(stacked.tar, stacked.layer->tar_bytes, [&](const ByteSink& sink) {
     return copier.copy_layer(*stacked.layer, sink);
@@ -69,9 +70,9 @@ Status export_docker(Store& store, const ImageSource& image, const ExportOptions
     Reference reference = TRY(parse_reference(*options.reference));
     manifest["RepoTags"] = {reference.to_string()};
     ordered_json repositories = {{reference.repository, {{reference.tag, layers.back().id}}}};
-    TRY(layout->add_file("repositories", repositories.dump()));
+    TRY(layout->add_file("repositories", json_text(repositories)));
   }
-  TRY(layout->add_file("manifest.json", ordered_json::array({manifest}).dump()));
+  TRY(layout->add_file("manifest.json", json_text(ordered_json::array({manifest}))));
   return layout->commit();
 }
 

@@ -4,6 +4,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "layerdb/base/json.h"
 #include "layerdb/ops/export_formats.h"
 #include "layerdb/store/catalog.h"
 
@@ -75,14 +76,14 @@ Status export_oci(Store& store, const ImageSource& image, const ExportOptions& o
                                      {"mediaType", kManifestType},
                                      {"config", descriptor(kConfigType, config)},
                                      {"layers", layers}};
-  Blob manifest_blob = TRY(add_document(*layout, manifest.dump()));
+  Blob manifest_blob = TRY(add_document(*layout, json_text(manifest)));
   nlohmann::ordered_json named = descriptor(kManifestType, manifest_blob);
   if (options.reference)
     named["annotations"] = {{"org.opencontainers.image.ref.name", *options.reference}};
   nlohmann::ordered_json index = {{"schemaVersion", 2},
                                   {"mediaType", kIndexType},
                                   {"manifests", nlohmann::ordered_json::array({named})}};
-  TRY(layout->add_file("index.json", index.dump()));
+  TRY(layout->add_file("index.json", json_text(index)));
   return layout->commit();
 }
 

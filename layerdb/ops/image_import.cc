@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "layerdb/base/json.h"
 #include "layerdb/base/log.h"
 #include "layerdb/ops/merge.h"
 #include "layerdb/store/reference.h"
@@ -51,7 +52,7 @@ std::string make_rootfs_config(const Digest& diff_id, const std::string& source_
       {"os", "linux"},
       {"rootfs", {{"type", "layers"}, {"diff_ids", {diff_id.to_string()}}}},
   };
-  return config.dump(-1, ' ', false, json::error_handler_t::replace);
+  return json_text(config);
 }
 
 Result<ImageConfig> parse_image_config(std::string bytes, const std::string& name) {
@@ -59,7 +60,7 @@ Result<ImageConfig> parse_image_config(std::string bytes, const std::string& nam
     return Error{EINVAL, "'" + name + "' is not an image config: " + what};
   };
   ImageConfig config;
-  json document = json::parse(bytes, nullptr, false);
+  json document = parse_json(bytes);
   if (!document.is_object()) return bad("not a JSON object");
   const json rootfs = document.value("rootfs", json());
   const json diff_ids = rootfs.is_object() ? rootfs.value("diff_ids", json()) : json();

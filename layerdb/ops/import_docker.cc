@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "layerdb/base/json.h"
 #include "layerdb/ops/image_import.h"
 
 namespace layerfs {
@@ -67,7 +68,7 @@ Status import_one(ImageImport& import, SourceFiles& files, const std::string& na
 }  // namespace
 
 Status import_docker(ImageImport& import, SourceFiles& files, const std::string& name) {
-  json manifest = json::parse(TRY(files.read("manifest.json")), nullptr, false);
+  json manifest = parse_json(TRY(files.read("manifest.json")));
   if (!manifest.is_array() || manifest.empty()) {
     return Error{EINVAL, "'" + name + "': manifest.json lists no images"};
   }

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "layerdb/base/json.h"
 #include "layerdb/ops/image_import.h"
 
 namespace layerfs {
@@ -39,7 +40,7 @@ class OciImport {
   Error bad(const std::string& what) const { return {EINVAL, "'" + name_ + "': " + what}; }
 
   Result<json> parse(const std::string& bytes, const std::string& what) const {
-    json document = json::parse(bytes, nullptr, false);
+    json document = parse_json(bytes);
     if (!document.is_object()) return bad(what + " is not a JSON object");
     return document;
   }

@@ -3,6 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "layerdb/base/json.h"
+
 namespace layerfs {
 namespace {
 
@@ -11,8 +13,7 @@ using Json = nlohmann::json;
 // Reads fields of one object and remembers the first that is not as it must be.
 class Fields {
  public:
-  Fields(std::string_view what, std::string_view text)
-      : what_(what), json_(Json::parse(text, nullptr, /*allow_exceptions=*/false)) {
+  Fields(std::string_view what, std::string_view text) : what_(what), json_(parse_json(text)) {
     if (!json_.is_object()) fail("it is no JSON object");
   }
 
@@ -107,10 +108,12 @@ Json content_json(const Content& content) {
 }  // namespace
 
 std::string encode_layer(const LayerRecord& layer) {
-  return Json{{"root", raw(layer.root)},          {"links", raw(layer.links)},
-              {"tar", content_json(layer.tar)},   {"tar_bytes", layer.tar_bytes},
-              {"entry_count", layer.entry_count}, {"content_bytes", layer.content_bytes}}
-      .dump();
+  return json_text(Json{{"root", raw(layer.root)},
+                        {"links", raw(layer.links)},
+                        {"tar", content_json(layer.tar)},
+                        {"tar_bytes", layer.tar_bytes},
+                        {"entry_count", layer.entry_count},
+                        {"content_bytes", layer.content_bytes}});
 }
 
 Result<LayerRecord> decode_layer(const Digest& id, std::string_view json) {
@@ -130,7 +133,7 @@ std::string encode_chain(const ChainRecord& chain) {
            {"links", raw(chain.links)},
            {"content_bytes", chain.content_bytes}};
   if (chain.parent) out["parent"] = chain.parent->to_string();
-  return out.dump();
+  return json_text(out);
 }
 
 Result<ChainRecord> decode_chain(const Digest& id, std::string_view json) {
@@ -146,10 +149,9 @@ Result<ChainRecord> decode_chain(const Digest& id, std::string_view json) {
 std::string encode_image(const ImageRecord& image) {
   Json diff_ids = Json::array();
   for (const Digest& diff_id : image.diff_ids) diff_ids.push_back(diff_id.to_string());
-  return Json{{"diff_ids", diff_ids},
-              {"chain_id", image.chain_id.to_string()},
-              {"imported_at", image.imported_at}}
-      .dump();
+  return json_text(Json{{"diff_ids", diff_ids},
+                        {"chain_id", image.chain_id.to_string()},
+                        {"imported_at", image.imported_at}});
 }
 
 Result<ImageRecord> decode_image(const Digest& id, std::string_view json) {
