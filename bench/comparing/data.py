@@ -2,6 +2,7 @@
 """The data of a comparison, made once from Debian's packages: the root filesystem (build-essential,
 python3, nodejs, npm, a JRE, git, PostgreSQL; about 1.3 GB) with a 1 GiB file added, a base system's
 tar, a git repository, a C project, an npm package and a .deb to install."""
+import base64
 import os
 import platform
 import random
@@ -40,8 +41,8 @@ def extract(data: Path, rootfs: Path):
     run("tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", rootfs, "-C", partial)
     with open(partial / "var/tmp/lower1g", "wb") as out:
         generator = random.Random(1)
-        for _ in range(1024):
-            out.write(generator.randbytes(1 << 20))
+        for _ in range(1024):  # compresses by a quarter
+            out.write(base64.b64encode(generator.randbytes(3 << 18)))
     partial.rename(tree)
 
 
@@ -113,6 +114,7 @@ def prepare(data: Path, rootfs):
         run("tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--format=pax", "-cf", partial,
             "-C", data / "tree", ".")
         partial.rename(full)
+    (data / "tmp").mkdir(exist_ok=True)
     repository(data)
     project(data)
     npm(data)

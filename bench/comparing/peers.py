@@ -49,6 +49,9 @@ class Peer:
     def version(self) -> str:
         return ""
 
+    def discard(self):
+        """Removes what an unmounted writable view holds."""
+
     def options(self) -> str:
         for line in Path("/proc/self/mounts").read_text().splitlines():
             fields = line.split()
@@ -60,6 +63,9 @@ class Peer:
         """The process that serves the mount, or None for kernel filesystems."""
         return None
 
+    def restore(self, touched):
+        """Undoes what work did to these paths of the root filesystem; unmount() did, mostly."""
+
     def fresh(self, name: str) -> Path:
         path = self.home / name
         shutil.rmtree(path, ignore_errors=True)
@@ -68,22 +74,29 @@ class Peer:
 
 
 class Native(Peer):
-    """The host's own filesystem. Writes go to a copy that is renewed after work that wrote."""
+    """The host's own filesystem: a copy of the tree, of which is renewed what work changed."""
     name = "native"
 
     def prepare(self):
         super().prepare()
-        self.dirty = not (self.home / "mnt" / "etc").exists()
-
-    def mount(self):
-        if self.dirty:
+        stamp = self.home / "copied"
+        if not stamp.exists():
             shutil.rmtree(self.mountpoint)
             run("cp", "-a", "--reflink=never", self.tree, self.mountpoint)
-            self.dirty = False
+            stamp.touch()
+
+    def mount(self):
         return self.mountpoint
 
     def unmount(self):
         pass
+
+    def restore(self, touched):
+        for path in touched:
+            target = self.mountpoint / path
+            if target.is_dir():
+                shutil.rmtree(target)
+            run("cp", "-a", "-T", "--reflink=never", self.tree / path, target)
 
     def options(self):
         return subprocess.run(["findmnt", "-no", "FSTYPE,OPTIONS", "-T", self.mountpoint],
@@ -114,7 +127,7 @@ class FuseOverlayfs(Peer):
 
     def version(self):
         text = subprocess.run(["fuse-overlayfs", "--version"], capture_output=True, text=True).stdout
-        return next((l for l in text.splitlines() if l.startswith("fuse-overlayfs")), "")
+        return next((l.split()[-1] for l in text.splitlines() if l.startswith("fuse-overlayfs")), "")
 
     def daemon_pid(self):
         found = subprocess.run(["pgrep", "-f", f"fuse-overlayfs .*{self.mountpoint}$"],
@@ -125,6 +138,14 @@ class FuseOverlayfs(Peer):
 class Layerfs(Peer):
     name = "layerfs"
     program = "layerfs"
+    container = "bench"
+
+    def layerfs(self, *arguments):
+        done = subprocess.run([str(a) for a in (self.program, "--root", self.store, "--quiet",
+                                                *arguments)], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"layerfs {arguments[0]}: {done.stderr}")
+        return done.stdout
 
     def prepare(self):
         super().prepare()
@@ -132,35 +153,31 @@ class Layerfs(Peer):
         stamp = self.home / "imported"
         if not stamp.exists():
             shutil.rmtree(self.store, ignore_errors=True)
-            run(self.program, "--root", self.store, "--quiet", "import", self.tar, "bench:latest",
-                stdout=subprocess.DEVNULL)
+            self.layerfs("import", self.tar, "bench:latest")
             stamp.touch()
 
-    def mount(self):
-        quiet(self.program, "--root", self.store, "rm", "bench")
-        run(self.program, "--root", self.store, "--quiet", "mount", "--container", "bench",
-            "bench:latest", self.mountpoint, stdout=subprocess.DEVNULL)
+    def mount(self, reference="bench:latest", fresh=True):
+        if fresh:
+            self.discard()
+        self.layerfs("mount", "--container", self.container, reference, self.mountpoint)
         return self.mountpoint
 
     def unmount(self):
-        run(self.program, "--root", self.store, "umount", self.mountpoint,
-            stdout=subprocess.DEVNULL)
+        self.layerfs("umount", self.mountpoint)
+
+    def discard(self):
+        quiet(self.program, "--root", self.store, "rm", self.container)
 
     def version(self):
         return subprocess.run([self.program, "--version"], capture_output=True,
                               text=True).stdout.strip()
 
     def daemon_pid(self):
-        listed = json.loads(subprocess.run([self.program, "--root", self.store, "ps", "--json"],
-                                           capture_output=True, text=True).stdout)
-        for container in listed:
-            if container.get("pid"):
-                return container["pid"]
-        return None
+        information = self.store / "containers" / self.container / "mount.json"
+        return json.loads(information.read_text())["pid"]
 
     def stats(self):
-        return json.loads(subprocess.run([self.program, "--root", self.store, "stats", "--json",
-                                          self.mountpoint], capture_output=True, text=True).stdout)
+        return json.loads(self.layerfs("stats", "--json", self.mountpoint))
 
 
 class Squashfuse(Peer):
@@ -201,4 +218,4 @@ class Erofs(Peer):
 
 ALL = [Native, Overlayfs, FuseOverlayfs, Layerfs, Squashfuse, Erofs]
 PACKAGES = ["fuse-overlayfs", "squashfuse", "squashfs-tools", "erofs-utils", "fio", "git", "sqlite3",
-            "attr", "mmdebstrap", "procps"]
+            "attr", "mmdebstrap", "procps", "python3"]

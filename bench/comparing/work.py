@@ -31,6 +31,12 @@ class Work:
     cold: bool = False
     warm: bool = False                           # run once before timing
     writes: bool = True
+    touches: tuple = ("srv",)                    # what it changes, for those that have no upper
+    peers: tuple = ()                            # only these
+    special: Optional[Callable] = None           # (peer, data) -> (seconds, {name: value}); no mount
+
+    def suits(self, peer):
+        return (peer.writable or not self.writes) and (not self.peers or peer.name in self.peers)
 
 
 def cold_and_warm(name, run):
@@ -44,7 +50,7 @@ def find_ls(root, data):
 
 def tar_all(root, data):
     # cat: GNU tar does not read bodies when its output is /dev/null.
-    sh("tar --one-file-system -cf - . | cat", cwd=root)
+    sh("tar --one-file-system --exclude=./var/tmp/lower1g -cf - . | cat", cwd=root)
 
 
 def grep_tree(root, data):
@@ -166,8 +172,10 @@ WORK = (
     + cold_and_warm("start python3", program("python3 -c 'import json,http.server,asyncio'"))
     + cold_and_warm("start java", program("java -version"))
     + cold_and_warm("start node", program("node -e 0"))
-    + [Work("gcc hello.c cold", program("gcc -o /tmp/hello /tmp/hello.c"), hello_source, cold=True),
-       Work("gcc hello.c warm", program("gcc -o /tmp/hello /tmp/hello.c"), hello_source, warm=True)]
+    + [Work("gcc hello.c cold", program("gcc -o /tmp/hello /tmp/hello.c"), hello_source, cold=True,
+            touches=("tmp",)),
+       Work("gcc hello.c warm", program("gcc -o /tmp/hello /tmp/hello.c"), hello_source, warm=True,
+            touches=("tmp",))]
     + [Work(f"fio {p} {b} x{j} {e} cold", fio(p, b, j, e), cold=True, writes=False)
        for p in ("read", "randread") for b in ("4k", "128k") for j in (1, 4)
        for e in (("psync", "mmap") if (b, j) == ("4k", 1) else ("psync",))]
@@ -175,15 +183,16 @@ WORK = (
        Work("create 10,000", create_files),
        Work("stat 10,000", stat_files, create_files),
        Work("unlink 10,000", unlink_files, create_files),
-       Work("rm -r lower", remove_lower),
-       Work("chmod -R lower", chmod_lower),
+       Work("rm -r lower", remove_lower, touches=("usr/share",)),
+       Work("chmod -R lower", chmod_lower, touches=("usr/share",)),
        Work("write 1 GiB by 1 MiB", write_1g(1 << 20)),
        Work("write 1 GiB by 4 KiB", write_1g(4096)),
-       Work("one byte in 1 GiB lower", one_byte),
+       Work("one byte in 1 GiB lower", one_byte, touches=("var/tmp/lower1g",)),
        Work("git clone", git_clone),
        Work("git status", git_status, git_clone),
        Work("make -j2", make_parallel, project),
        Work("npm install", npm_install, npm_project),
-       Work("dpkg -i", apt_install, debs),
+       Work("dpkg -i", apt_install, debs,
+            touches=("srv", "usr/share", "etc", "var/lib/dpkg", "var/cache/debconf", "var/log")),
        Work("sqlite inserts", sqlite_inserts)]
 )
