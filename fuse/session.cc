@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -16,6 +17,7 @@
 #include <mutex>
 #include <thread>
 
+#include "fuse/listeners.h"
 #include "fuse/ops.h"
 #include "layerdb/base/sys.h"
 
@@ -23,6 +25,7 @@ namespace layerfs {
 namespace {
 
 constexpr size_t kMessageBytes = kMaxRequestBytes + 64 * 1024;  // header and arguments of a WRITE
+constexpr int kRestMilliseconds = 1000;
 
 bool is_mutation(uint32_t opcode) {
   switch (opcode) {
@@ -43,6 +46,26 @@ bool is_mutation(uint32_t opcode) {
     case FUSE_TMPFILE:
     case FUSE_FORGET:  // the last one removes an unlinked file
     case FUSE_BATCH_FORGET:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Messages that may take longer than waking another worker does.
+bool may_last(const fuse_in_header& message, size_t size_bytes) {
+  constexpr uint32_t kLargeBytes = 64 * 1024;
+  switch (message.opcode) {
+    case FUSE_READ:
+      return reinterpret_cast<const fuse_read_in*>(&message + 1)->size > kLargeBytes;
+    case FUSE_WRITE:
+      return size_bytes > kLargeBytes;
+    case FUSE_FSYNC:
+    case FUSE_FSYNCDIR:
+    case FUSE_STATFS:
+    case FUSE_FALLOCATE:
+    case FUSE_COPY_FILE_RANGE:
+    case FUSE_SETATTR:  // truncating
       return true;
     default:
       return false;
@@ -74,6 +97,8 @@ class FuseSession : public Session {
     UniqueFd device;  // its own clone
     UniqueFd epoll;
     std::atomic<uint64_t> turns{0};
+    Polling polling;
+    int in_a_row = 0;  // messages that were there already when the one before was done
     std::unique_ptr<char[]> buffer{new char[kMessageBytes]};
     std::thread thread;
   };
@@ -87,6 +112,8 @@ class FuseSession : public Session {
   Status add_worker();
   void serve(Worker& worker);
   bool take_turn(Worker& worker);
+  void take_message(Worker& worker, size_t size_bytes);
+  void wait_for_message(Worker& worker);
   void dispatch(int device, const char* message, size_t size_bytes);
   bool set_aside(int device, const char* message, size_t size_bytes);
   void answer(int device, const char* message, size_t size_bytes);
@@ -101,6 +128,8 @@ class FuseSession : public Session {
   UniqueFd ended_{::eventfd(0, EFD_CLOEXEC)};
   Barrier barrier_;
   std::vector<std::unique_ptr<Worker>> workers_;
+  Listeners listeners_;
+  std::atomic<bool> rested_{true};                // on_idle was called since the last message
   const fuse_in_header* init_message_ = nullptr;  // while INIT is being answered
 
   std::atomic<bool> frozen_{false};
@@ -242,8 +271,10 @@ Status FuseSession::add_worker() {
 
 void FuseSession::serve(Worker& worker) {
   t_session = this;
+  listeners_.join();
   while (take_turn(worker)) {
   }
+  listeners_.end();
   uint64_t one = 1;
   [[maybe_unused]] ssize_t written = ::write(ended_.get(), &one, sizeof one);
 }
@@ -254,16 +285,39 @@ bool FuseSession::take_turn(Worker& worker) {
   ssize_t size = ::read(worker.device.get(), worker.buffer.get(), kMessageBytes);
   int code = size < 0 ? errno : 0;
   if (size >= static_cast<ssize_t>(sizeof(fuse_in_header)))
-    dispatch(worker.device.get(), worker.buffer.get(), static_cast<size_t>(size));
+    take_message(worker, static_cast<size_t>(size));
   worker.turns.fetch_add(1);
   if (code == 0 || code == EINTR || code == ENOENT) return true;  // ENOENT: message was withdrawn
   if (code == EAGAIN) {
-    epoll_event event;
-    ::epoll_wait(worker.epoll.get(), &event, 1, -1);
+    wait_for_message(worker);
     return true;
   }
   if (code != ENODEV) log_error("{}", errno_error("read /dev/fuse", code).message);
   return false;
+}
+
+void FuseSession::take_message(Worker& worker, size_t size_bytes) {
+  constexpr int kBacklog = 3;
+  const char* message = worker.buffer.get();
+  const auto& header = *reinterpret_cast<const fuse_in_header*>(message);
+  worker.polling.received(Polling::Clock::now());
+  if (rested_) rested_ = false;
+  listeners_.leave(++worker.in_a_row > kBacklog || may_last(header, size_bytes));
+  dispatch(worker.device.get(), message, size_bytes);
+  listeners_.come_back();
+  worker.polling.replied(Polling::Clock::now());
+}
+
+void FuseSession::wait_for_message(Worker& worker) {
+  worker.in_a_row = 0;
+  if (listeners_.sleep_if_spare()) return;
+  if (worker.polling.goes_on(Polling::Clock::now())) {
+    ::sched_yield();
+    return;
+  }
+  epoll_event event;
+  int ready = ::epoll_wait(worker.epoll.get(), &event, 1, rested_ ? -1 : kRestMilliseconds);
+  if (ready == 0 && !rested_.exchange(true) && options_.on_idle) options_.on_idle();
 }
 
 void FuseSession::dispatch(int device, const char* message, size_t size_bytes) {

@@ -35,6 +35,7 @@ class Session {
     std::vector<std::string> mount_options;  // for libfuse's mount, each without commas
     bool posix_acl = false;                  // implies default_permissions
     bool writeback = true;
+    std::function<void()> on_idle;  // a worker calls it once when no message came for a second
   };
   // Mounts, answers INIT and starts the workers. `mount` must outlive the session.
   static Result<std::unique_ptr<Session>> start(Mount& mount, Options options);
