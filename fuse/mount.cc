@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fuse/mount.h"
 
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -22,6 +23,7 @@
 #include "layerdb/base/sys.h"
 #include "layerdb/ops/container.h"
 #include "layerdb/store/catalog.h"
+#include "layerdb/store/chunk_store.h"
 #include "layerdb/store/reference.h"
 #include "layerdb/store/store.h"
 #include "layerdb/upper/upper.h"
@@ -38,6 +40,12 @@ void raise_open_file_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Few arenas: memory that one worker freed serves the others. Decoded groups come and go: from the
+// heap, where they need no fresh pages, and which malloc_trim() shrinks.
+void keep_memory_small() {
+  ::mallopt(M_ARENA_MAX, 2);
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
+}
 // Signals arrive on the descriptor, in every thread started from now on.
 Result<UniqueFd> take_signals() {
   ::signal(SIGPIPE, SIG_IGN);
@@ -50,6 +58,11 @@ Result<UniqueFd> take_signals() {
   return fd;
 }
 
+// The kernel keeps what it was given: these need to hold only what neighbours will ask for. There
+// may be many mounts at a time.
+constexpr size_t kGroupCacheBytes = 8 << 20;
+constexpr size_t kPageCacheBytes = 8 << 20;
+
 class Daemon {
  public:
   explicit Daemon(const MountRequest& request) : request_(request) {}
@@ -57,6 +70,7 @@ class Daemon {
   Status run(const Announce& announce) {
     signals_ = TRY(take_signals());
     raise_open_file_limit();
+    keep_memory_small();
     Status started = start();
     if (started.ok()) started = announce(container_.name, container_.directory + "/log");
     if (!started.ok()) {
@@ -82,7 +96,8 @@ class Daemon {
     session_ = TRY(Session::start(*mount_, {.mountpoint = request_.mountpoint,
                                             .mount_options = options.for_libfuse,
                                             .posix_acl = options.kernel_checks,
-                                            .writeback = !options.read_only}));
+                                            .writeback = !options.read_only,
+                                            .on_idle = [] { ::malloc_trim(0); }}));
     control_ = TRY(ControlServer::start(container_.directory, handlers()));
     return record_mount(container_, {.pid = ::getpid(),
                                      .mountpoint = request_.mountpoint,
@@ -94,7 +109,10 @@ class Daemon {
   // between being resolved and being named.
   Status take_container() {
     UniqueFd all = TRY(lock_containers(request_.root));
-    store_ = TRY(Store::open(request_.root, {.read_only = true, .create = false}));
+    store_ = TRY(Store::open(request_.root, {.read_only = true,
+                                             .create = false,
+                                             .group_cache_bytes = kGroupCacheBytes,
+                                             .page_cache_bytes = kPageCacheBytes}));
     Result<Container> existing = Error{ENOENT, ""};
     if (request_.container) existing = find_container(request_.root, *request_.container);
     if (existing.ok()) {
@@ -165,8 +183,22 @@ class Daemon {
   ControlServer::Handlers handlers() {
     return {.freeze = [this] { return session_->freeze(); },
             .thaw = [this] { session_->thaw(); },
-            .stats = [this] { return stats_.to_json(); },
+            .stats = [this] { return stats_with_costs(); },
             .unmount = [this] { return detach_mount(request_.mountpoint, false); }};
+  }
+
+  // With what the answers cost so far: bytes read from the store and decompressed, time, memory.
+  nlohmann::json stats_with_costs() {
+    nlohmann::json out = stats_.to_json();
+    ChunkStoreCounters chunks = store_->chunks().counters();
+    out["compressed_read_bytes"] = chunks.compressed_bytes_read;
+    out["decompressed_bytes"] = chunks.decoded_bytes;
+    rusage usage = {};
+    ::getrusage(RUSAGE_SELF, &usage);
+    auto seconds = [](const timeval& t) { return double(t.tv_sec) + double(t.tv_usec) / 1e6; };
+    out["cpu_seconds"] = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+    out["peak_memory_bytes"] = uint64_t(usage.ru_maxrss) * 1024;
+    return out;
   }
 
   void wait_until_unmounted() {

@@ -17,8 +17,8 @@ Status show_stats(const Globals& globals, const std::string& target) {
   }
   Table table({"COUNTER", "VALUE"});
   for (const auto& [name, count] : stats["messages"].items()) table.add({name, json_text(count)});
-  for (const char* name : {"messages_total", "read_bytes", "written_bytes"})
-    table.add({name, json_text(stats[name])});
+  for (const auto& [name, value] : stats.items())
+    if (name != "messages") table.add({name, json_text(value)});
   print_line(table.to_string());
   return {};
 }
@@ -27,10 +27,11 @@ Status show_stats(const Globals& globals, const std::string& target) {
 
 void add_stats(CommandLine& line) {
   auto target = std::make_shared<std::string>();
-  Command command = line.add(
-      "Containers", "stats", "Messages from the kernel and bytes moved since the mount began",
-      {"layerfs stats /mnt", "layerfs --json stats web"},
-      [target](const Globals& globals) { return show_stats(globals, *target); });
+  Command command =
+      line.add("Containers", "stats",
+               "Messages from the kernel, bytes moved, time and memory of a mount so far",
+               {"layerfs stats /mnt", "layerfs --json stats web"},
+               [target](const Globals& globals) { return show_stats(globals, *target); });
   command.required("MOUNTPOINT|CONTAINER", *target, "A mounted container");
 }
 

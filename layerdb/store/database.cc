@@ -90,7 +90,8 @@ rocksdb::DBOptions Database::database_options() const {
   o.env = env_;
   o.create_if_missing = o.create_missing_column_families = options_.create && !options_.read_only;
   o.info_log = std::make_shared<SilentLogger>();
-  o.max_open_files = -1;  // a reader depends on it (header)
+  o.max_open_files = -1;           // a reader depends on it (header)
+  o.max_file_opening_threads = 1;  // each family would start its own, at every mount
   o.max_background_jobs = 2;
   o.avoid_flush_during_shutdown = true;
   o.max_bgerror_resume_count = 0;  // an error stays until reopen()
