@@ -4,6 +4,7 @@
 // is best), up to `limit` bytes from its middle, or else text made up from a fixed seed.
 #pragma once
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <string>

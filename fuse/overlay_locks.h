@@ -60,11 +60,14 @@ class InodeLocks {
   class Guard {
    public:
     Guard(InodeLocks& locks, std::initializer_list<Ino> inos) : locks_(locks) {
+      shards_.fill(kShards);  // sorts behind every lock; the array is sorted whole
+      size_t given = 0;
       for (Ino ino : inos) {
-        if (ino != 0) shards_[count_++] = ino % kShards;
+        if (ino != 0) shards_[given++] = ino % kShards;
       }
-      std::sort(shards_.begin(), shards_.begin() + count_);
-      count_ = std::unique(shards_.begin(), shards_.begin() + count_) - shards_.begin();
+      std::sort(shards_.begin(), shards_.end());
+      auto end = std::unique(shards_.begin(), shards_.end());
+      count_ = std::find(shards_.begin(), end, kShards) - shards_.begin();
       for (size_t i = 0; i < count_; ++i) locks_.shards_[shards_[i]].lock();
     }
     ~Guard() {

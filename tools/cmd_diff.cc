@@ -5,6 +5,7 @@
 // a directory over a directory, their contents are compared name by name.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 

@@ -4,6 +4,7 @@
 // sets its length.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "tests/model/driver.h"

@@ -8,6 +8,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 

@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <sys/xattr.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <thread>
