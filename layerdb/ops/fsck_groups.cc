@@ -78,7 +78,8 @@ class GroupCheck {
     FsckState::Group& group = state_.groups[number];
     group.stored_bytes = record.size();
     auto parsed = parse_group(number, record);
-    auto raw = decode_group(number, record);
+    auto raw = decode_group(number, record,
+                            [&](GroupId base) { return state_.store.chunks().read_group(base); });
     if (!parsed.ok() || !raw.ok()) {
       group.problem = (parsed.ok() ? raw.error() : parsed.error()).message;
     } else if (raw->size() != parsed->raw_bytes) {

@@ -82,7 +82,7 @@ class Collector {
     // may be gone, so nobody may find it any more.
     auto group_is_dead = [&](GroupId group) { return !is_live(group); };
     if (!dead_.empty()) {
-      TRY(delete_chunk_index_entries(database, group_is_dead));
+      TRY(delete_index_entries(database, group_is_dead));
       TRY(delete_groups(database, dead_));
     }
     if (result_.objects > 0) {

@@ -11,7 +11,10 @@
 namespace layerfs {
 
 StoredChunks::StoredChunks(Database& database, size_t cache_bytes, FingerprintFunction hash)
-    : database_(database), hash_(hash), cache_(cache_bytes), writer_(database, 1) {}
+    : database_(database),
+      hash_(hash),
+      cache_(cache_bytes),
+      writer_(database, 1, [this](GroupId g) { return read_group(g); }) {}
 
 Result<ChunkAddress> StoredChunks::put(std::string_view chunk) {
   if (database_.read_only()) return Error{EROFS, "the store is open for reading only"};
@@ -25,9 +28,9 @@ Result<ChunkAddress> StoredChunks::put(std::string_view chunk) {
     counters_.chunks_shared++;
     return *found.address;
   }
-  if (open_group_.size() + chunk.size() > kMaxGroupBytes) TRY(seal());
+  if (open_group_.size() + chunk.size() > kGroupFillBytes) TRY(seal());
   ChunkAddress address{open_number(), static_cast<uint32_t>(open_group_.size())};
-  if (open_group_.empty()) open_group_.reserve(kMaxGroupBytes);
+  if (open_group_.empty()) open_group_.reserve(kGroupFillBytes);
   open_group_.append(chunk);
   open_entries_.push_back({fingerprint, address.offset, found.collision});
   pending_.emplace(fingerprint, address);
@@ -112,10 +115,17 @@ void StoredChunks::discard(GroupId next) {
 }
 
 Result<std::shared_ptr<const std::string>> StoredChunks::read_group(GroupId group) {
-  return cache_.get(group, [&] { return load_group(group); });
+  return read_group(group, 0);
 }
 
-Result<LruCache<std::string>::Loaded> StoredChunks::load_group(GroupId group) {
+// Waiting for another thread's loading in the cache cannot go in circles: numbers only descend.
+Result<StoredChunks::Bytes> StoredChunks::read_group(GroupId group, size_t depth) {
+  if (depth > kMaxBaseDepth)
+    return Error{EUCLEAN, fmt::format("group {} is damaged: too many build on each other", group)};
+  return cache_.get(group, [&] { return load_group(group, depth); });
+}
+
+Result<LruCache<std::string>::Loaded> StoredChunks::load_group(GroupId group, size_t depth) {
   GroupWriter::Pending pending = writer_.find(group);
   if (pending.raw) return LruCache<std::string>::Loaded{pending.raw, pending.raw->capacity()};
   rocksdb::PinnableSlice stored;
@@ -129,7 +139,8 @@ Result<LruCache<std::string>::Loaded> StoredChunks::load_group(GroupId group) {
     counters_.groups_read++;
     counters_.compressed_bytes_read += record.size();
   }
-  auto raw = std::make_shared<const std::string>(TRY(decode_group(group, record)));
+  auto raw = std::make_shared<const std::string>(
+      TRY(decode_group(group, record, [&](GroupId base) { return read_group(base, depth + 1); })));
   counters_.decoded_bytes += raw->size();
   return LruCache<std::string>::Loaded{raw, raw->capacity()};
 }

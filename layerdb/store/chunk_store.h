@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Chunks and groups. A chunk is the unit of deduplication; a group (up to kMaxGroupBytes of
+// Chunks and groups. A chunk is the unit of deduplication; a group (up to kGroupFillBytes of
 // chunks in the order they came) is the unit of compression and of reading. A chunk never spans
 // groups. put() looks the fingerprint up and compares *bytes* before it shares a chunk: two chunks
 // with one fingerprint are stored as two. Groups are compressed (zstd-3) by worker threads, written
 // with consecutive numbers to table files of about kTableBytes and ingested; groups not yet
 // ingested are readable through this object, so duplicates inside one import are found too.
 //
-// Everything above this header knows only (group, offset) addresses; that a group may one day be
-// stored as a difference from others (its record has room to name its bases) shows nowhere else.
+// Everything above this header knows only (group, offset) addresses; that a group may be stored as
+// its difference from earlier ones (similarity.h) shows nowhere else.
 //
 // Thread-safety: read() from any thread; put() and flush() from one writing thread at a time.
 #pragma once
@@ -25,7 +25,8 @@
 
 namespace layerfs {
 
-inline constexpr size_t kMaxGroupBytes = 128 * 1024;
+inline constexpr size_t kMaxGroupBytes = 128 * 1024;  // that a reader must expect
+inline constexpr size_t kGroupFillBytes = 64 * 1024;  // that a writer puts into one
 inline constexpr size_t kTableBytes = 64 << 20;
 // A table is also finished after so many chunks: until then their fingerprints are in memory, and
 // a million tiny files that compress well would not fill one.
@@ -37,14 +38,14 @@ struct ChunkAddress {
 };
 
 struct ChunkStoreCounters {
-  uint64_t groups_read = 0;        // fetched from RocksDB (cache misses)
+  uint64_t groups_read = 0;  // fetched from RocksDB (cache misses)
   uint64_t compressed_bytes_read = 0;
   uint64_t decoded_bytes = 0;
   uint64_t chunks_put = 0;
-  uint64_t chunks_shared = 0;      // found already stored
-  uint64_t put_bytes = 0;          // before deduplication
-  uint64_t new_bytes = 0;          // after deduplication, before compression
-  uint64_t stored_bytes = 0;       // after compression
+  uint64_t chunks_shared = 0;  // found already stored
+  uint64_t put_bytes = 0;      // before deduplication
+  uint64_t new_bytes = 0;      // after deduplication, before compression
+  uint64_t stored_bytes = 0;   // after compression
 };
 
 class ChunkStore {

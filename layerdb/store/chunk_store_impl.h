@@ -44,23 +44,23 @@ class StoredChunks : public ChunkStore {
   };
   Result<Found> find(const Fingerprint& fingerprint, std::string_view chunk);
   Status compare(ChunkAddress candidate, std::string_view chunk, Found& found);
-  Result<LruCache<std::string>::Loaded> load_group(GroupId group);
+  Result<Bytes> read_group(GroupId group, size_t depth);
+  Result<LruCache<std::string>::Loaded> load_group(GroupId group, size_t depth);
 
   Database& database_;
   FingerprintFunction hash_;
   LruCache<std::string> cache_;
-  GroupWriter writer_;
+  struct AtomicCounters {
+    std::atomic<uint64_t> groups_read{0}, compressed_bytes_read{0}, decoded_bytes{0};
+    std::atomic<uint64_t> chunks_put{0}, chunks_shared{0}, put_bytes{0}, new_bytes{0};
+  } counters_;
+  GroupWriter writer_;  // its threads use what is above
 
   // The group being filled, and the chunks whose index entries are not in the database yet.
   std::string open_group_;
   std::vector<IndexEntry> open_entries_;
   std::unordered_multimap<Fingerprint, ChunkAddress> pending_;
   std::deque<std::pair<GroupId, std::vector<Fingerprint>>> pending_groups_;
-
-  struct AtomicCounters {
-    std::atomic<uint64_t> groups_read{0}, compressed_bytes_read{0}, decoded_bytes{0};
-    std::atomic<uint64_t> chunks_put{0}, chunks_shared{0}, put_bytes{0}, new_bytes{0};
-  } counters_;
 };
 
 }  // namespace layerfs

@@ -21,7 +21,7 @@ namespace layerfs {
 namespace {
 
 constexpr std::array<const char*, kFamilyCount> kFamilyNames = {
-    "default", "groups", "chunk_index", "objects", "object_index", "catalog"};
+    "default", "groups", "chunk_index", "objects", "object_index", "catalog", "similar"};
 constexpr std::string_view kFormatKey = "format";
 
 constexpr size_t kReaderBlockCacheBytes = 6 << 20;
@@ -88,7 +88,8 @@ Database::~Database() { close(); }
 rocksdb::DBOptions Database::database_options() const {
   rocksdb::DBOptions o;
   o.env = env_;
-  o.create_if_missing = o.create_missing_column_families = options_.create && !options_.read_only;
+  o.create_if_missing = options_.create && !options_.read_only;
+  o.create_missing_column_families = !options_.read_only;  // those of a newer version
   o.info_log = std::make_shared<SilentLogger>();
   o.max_open_files = -1;           // a reader depends on it (header)
   o.max_file_opening_threads = 1;  // each family would start its own, at every mount
@@ -126,6 +127,11 @@ rocksdb::ColumnFamilyOptions Database::family_options(Family family) const {
     case Family::chunk_index:
     case Family::object_index:
       table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+      o.write_buffer_size = 8 << 20;
+      break;
+    case Family::similar:
+      table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+      o.compression = rocksdb::kZSTD;
       o.write_buffer_size = 8 << 20;
       break;
     case Family::objects:
@@ -200,14 +206,21 @@ Status Database::open_once() {
   }
   rocksdb::DB* db = nullptr;
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  rocksdb::Status s =
-      options_.read_only
-          ? rocksdb::DB::OpenForReadOnly(database_opts, path_, families, &handles, &db)
-          : rocksdb::DB::Open(database_opts, path_, families, &handles, &db);
+  rocksdb::Status s;
+  if (options_.read_only) {
+    s = rocksdb::DB::OpenForReadOnly(database_opts, path_, families, &handles, &db);
+    if (s.IsInvalidArgument()) {  // a store of version 1, which has all but the last family
+      families.pop_back();
+      s = rocksdb::DB::OpenForReadOnly(database_opts, path_, families, &handles, &db);
+    }
+  } else {
+    s = rocksdb::DB::Open(database_opts, path_, families, &handles, &db);
+  }
   if (!s.ok()) return rocksdb_error(s, "open the store at '" + path_ + "'");
   db_.reset(db);
-  std::copy_n(handles.begin(), kFamilyCount, handles_.begin());
-  unknown_handles_.assign(handles.begin() + kFamilyCount, handles.end());
+  auto known = handles.begin() + static_cast<ptrdiff_t>(std::min(handles.size(), kFamilyCount));
+  std::copy(handles.begin(), known, handles_.begin());
+  unknown_handles_.assign(known, handles.end());
   return {};
 }
 
@@ -216,13 +229,7 @@ Status Database::check_format() {
   if (!record) {
     if (options_.read_only)
       return Error{ENOENT, "the store at '" + path_ + "' is empty; `layerfs import` fills it"};
-    rocksdb::WriteBatch batch;
-    std::string value;
-    put_u32(value, kFormatVersion);
-    put_u32(value, kMinReaderVersion);
-    batch.Put(handle(Family::meta), slice(kFormatKey), value);
-    TRY(write(batch));
-    return flush({Family::meta});
+    return write_format();
   }
   Reader in(*record);
   uint32_t version = in.u32(), min_reader = in.u32();
@@ -233,7 +240,18 @@ Status Database::check_format() {
         EPROTO, fmt::format("the store at '{}' was made by a newer layerfs (its format is "
                             "{}, this program {}s up to {}); use that version",
                             path_, version, options_.read_only ? "read" : "write", kFormatVersion)};
+  if (!options_.read_only && version < kFormatVersion) return write_format();
   return {};
+}
+
+Status Database::write_format() {
+  rocksdb::WriteBatch batch;
+  std::string value;
+  put_u32(value, kFormatVersion);
+  put_u32(value, kMinReaderVersion);
+  batch.Put(handle(Family::meta), slice(kFormatKey), value);
+  TRY(write(batch));
+  return flush({Family::meta});
 }
 
 void Database::close() {
@@ -259,6 +277,7 @@ Status Database::usable() const {
 
 Result<bool> Database::get(Family family, std::string_view key, rocksdb::PinnableSlice& value) {
   TRY(usable());
+  if (!has(family)) return false;
   rocksdb::Status s = db_->Get(rocksdb::ReadOptions(), handle(family), slice(key), &value);
   if (s.IsNotFound()) return false;
   if (!s.ok()) return rocksdb_error(s, std::string("read from ") + family_name(family));
@@ -280,6 +299,7 @@ std::unique_ptr<rocksdb::Iterator> Database::iterate(Family family) {
 
 Result<uint64_t> Database::last_number(Family family) {
   TRY(usable());
+  if (!has(family)) return 0;
   rocksdb::ColumnFamilyMetaData meta;
   db_->GetColumnFamilyMetaData(handle(family), &meta);
   uint64_t last = 0;

@@ -29,11 +29,11 @@ namespace layerfs {
 
 // The store's format. A version changes with any change of a record; `min_reader` is the oldest
 // version whose programs still read what this one writes.
-inline constexpr uint32_t kFormatVersion = 1;
-inline constexpr uint32_t kMinReaderVersion = 1;
+inline constexpr uint32_t kFormatVersion = 2;
+inline constexpr uint32_t kMinReaderVersion = 2;
 
-enum class Family { meta, groups, chunk_index, objects, object_index, catalog };
-inline constexpr size_t kFamilyCount = 6;
+enum class Family { meta, groups, chunk_index, objects, object_index, catalog, similar };
+inline constexpr size_t kFamilyCount = 7;
 const char* family_name(Family family);
 
 // What went wrong as an Error; `what` says what was being done. `status` is not ok.
@@ -77,6 +77,8 @@ class Database {
   Status reopen();
   Status usable() const;
 
+  // False: a reader of a store that a version without this family made. It has no records then.
+  bool has(Family family) const { return handles_[static_cast<size_t>(family)] != nullptr; }
   rocksdb::DB& db() { return *db_; }
   rocksdb::ColumnFamilyHandle* handle(Family family) {
     return handles_[static_cast<size_t>(family)];
@@ -88,6 +90,7 @@ class Database {
   Status open_again_while_files_move();
   void delete_empty_logs();
   Status check_format();
+  Status write_format();
   void close();
   rocksdb::ColumnFamilyOptions family_options(Family family) const;
   rocksdb::DBOptions database_options() const;
@@ -105,6 +108,7 @@ class Database {
 template <typename Visit>
 Status Database::for_each(Family family, std::string_view prefix, Visit&& visit) {
   TRY(usable());
+  if (!has(family)) return {};
   auto it = iterate(family);
   rocksdb::Slice start(prefix.data(), prefix.size());
   for (it->Seek(start); it->Valid() && it->key().starts_with(start); it->Next())

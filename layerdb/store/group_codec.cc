@@ -17,11 +17,13 @@ Error damaged(GroupId number, const char* what) {
   return {EUCLEAN, fmt::format("group {} is damaged: {}", number, what)};
 }
 
-std::string record_header(GroupCodec codec, size_t raw_bytes) {
+std::string record_header(GroupCodec codec, GroupId number, size_t raw_bytes,
+                          const std::vector<GroupBase>& bases) {
   std::string out;
   put_u8(out, kGroupRecordVersion);
   put_u8(out, static_cast<uint8_t>(codec));
-  put_varint(out, 0);  // bases
+  put_varint(out, bases.size());
+  for (const GroupBase& base : bases) put_varint(out, number - base.number);
   put_varint(out, raw_bytes);
   return out;
 }
@@ -57,15 +59,22 @@ Result<GroupRecord> parse_group(GroupId number, std::string_view record) {
   return out;
 }
 
-Result<std::string> decode_group(GroupId number, std::string_view record) {
+Result<std::string> decode_group(GroupId number, std::string_view record, const ReadBase& read) {
   GroupRecord parsed = TRY(parse_group(number, record));
-  if (!parsed.bases.empty()) return damaged(number, "its record is of an unknown kind");
   if (parsed.codec == GroupCodec::plain) {
+    if (!parsed.bases.empty()) return damaged(number, "its record is of an unknown kind");
     if (parsed.payload.size() != parsed.raw_bytes)
       return damaged(number, "it does not have its length");
     return std::string(parsed.payload);
   }
+  std::string prefix;
+  for (GroupId base : parsed.bases) {
+    Result<GroupBytes> raw = read(base);
+    if (!raw.ok()) return raw.error().wrap(fmt::format("group {} builds on another", number));
+    prefix += **raw;
+  }
   thread_local DecompressionContext context;
+  ZSTD_DCtx_refPrefix(context.zstd, prefix.data(), prefix.size());
   std::string out(parsed.raw_bytes, '\0');
   size_t size = ZSTD_decompressDCtx(context.zstd, out.data(), out.size(), parsed.payload.data(),
                                     parsed.payload.size());
@@ -73,24 +82,42 @@ Result<std::string> decode_group(GroupId number, std::string_view record) {
   return out;
 }
 
+// Two contexts: each keeps its tables at the size its windows need.
 struct GroupEncoder::State {
-  ZSTD_CCtx* zstd = ZSTD_createCCtx();
-  ~State() { ZSTD_freeCCtx(zstd); }
+  ZSTD_CCtx* alone = new_context();
+  ZSTD_CCtx* with_prefix = new_context();
+  std::string prefix;
+
+  ~State() {
+    ZSTD_freeCCtx(alone);
+    ZSTD_freeCCtx(with_prefix);
+  }
+  static ZSTD_CCtx* new_context() {
+    ZSTD_CCtx* context = ZSTD_createCCtx();
+    ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, kZstdLevel);
+    ZSTD_CCtx_setParameter(context, ZSTD_c_contentSizeFlag, 0);  // the record has it
+    return context;
+  }
+  ZSTD_CCtx* context_for(const std::vector<GroupBase>& bases) {
+    if (bases.empty()) return alone;
+    prefix.clear();
+    for (const GroupBase& base : bases) prefix += *base.raw;
+    ZSTD_CCtx_refPrefix(with_prefix, prefix.data(), prefix.size());
+    return with_prefix;
+  }
 };
 
-GroupEncoder::GroupEncoder() : state_(std::make_unique<State>()) {
-  ZSTD_CCtx_setParameter(state_->zstd, ZSTD_c_compressionLevel, kZstdLevel);
-  ZSTD_CCtx_setParameter(state_->zstd, ZSTD_c_contentSizeFlag, 0);  // the record has it
-}
+GroupEncoder::GroupEncoder() : state_(std::make_unique<State>()) {}
 GroupEncoder::~GroupEncoder() = default;
 
-Result<std::string> GroupEncoder::encode(std::string_view raw) {
-  std::string out = record_header(GroupCodec::zstd, raw.size());
+Result<std::string> GroupEncoder::encode(GroupId number, std::string_view raw,
+                                         const std::vector<GroupBase>& bases) {
+  std::string out = record_header(GroupCodec::zstd, number, raw.size(), bases);
   size_t header_size = out.size();
   // Room for anything smaller than the plain bytes; whatever needs more is stored plain.
   out.resize(header_size + raw.size() - 1);
-  size_t size = ZSTD_compress2(state_->zstd, out.data() + header_size, raw.size() - 1, raw.data(),
-                               raw.size());
+  size_t size = ZSTD_compress2(state_->context_for(bases), out.data() + header_size, raw.size() - 1,
+                               raw.data(), raw.size());
   if (!ZSTD_isError(size)) {
     out.resize(header_size + size);
     out.shrink_to_fit();
@@ -98,7 +125,7 @@ Result<std::string> GroupEncoder::encode(std::string_view raw) {
   }
   if (ZSTD_getErrorCode(size) == ZSTD_error_memory_allocation)
     return Error{ENOMEM, "no memory to compress with"};
-  out = record_header(GroupCodec::plain, raw.size());
+  out = record_header(GroupCodec::plain, number, raw.size(), {});
   out += raw;
   return out;
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A group's record: how a compressed run of chunks is written under its number (format.md). The
-// record can name bases (earlier groups that this one is a difference from); version 1 writes none.
+// A group's record: how a compressed run of chunks is written under its number (format.md). A group
+// may be stored as its difference from bases: earlier groups whose decoded bytes, one after the
+// other, are the prefix that zstd continues (ZSTD_CCtx_refPrefix). Bases may have bases.
 // Damage to a record's bytes is found by RocksDB's block checksum before they get here; decoding
 // checks that the record says what it means and that the payload has the length it promises.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,6 +20,8 @@
 namespace layerfs {
 
 inline constexpr uint8_t kGroupRecordVersion = 1;
+// Bases of bases of bases…: no writer goes deeper, and no reader follows.
+inline constexpr size_t kMaxBaseDepth = 32;
 
 enum class GroupCodec : uint8_t { plain = 0, zstd = 1 };
 
@@ -30,15 +34,24 @@ struct GroupRecord {
 
 // EUCLEAN when it is damaged or of a kind this program does not know.
 Result<GroupRecord> parse_group(GroupId number, std::string_view record);
-Result<std::string> decode_group(GroupId number, std::string_view record);
+// The decoded bytes of a base. Called for smaller numbers than the group's only.
+using GroupBytes = std::shared_ptr<const std::string>;
+using ReadBase = std::function<Result<GroupBytes>(GroupId)>;
+Result<std::string> decode_group(GroupId number, std::string_view record, const ReadBase& read);
 
-// Compresses with one reused context; one thread at a time.
+struct GroupBase {
+  GroupId number = 0;
+  GroupBytes raw;
+};
+
+// Compresses with reused contexts; one thread at a time.
 class GroupEncoder {
  public:
   GroupEncoder();
   ~GroupEncoder();
-  // Stored plain when compression does not make it smaller.
-  Result<std::string> encode(std::string_view raw);
+  // Without bases, and plain, when compression does not make it smaller.
+  Result<std::string> encode(GroupId number, std::string_view raw,
+                             const std::vector<GroupBase>& bases);
 
  private:
   struct State;

@@ -32,11 +32,14 @@ Result<std::vector<ChunkAddress>> decode_addresses(std::string_view record) {
   return out;
 }
 
-GroupWriter::GroupWriter(Database& database, GroupId first)
+GroupWriter::GroupWriter(Database& database, GroupId first, ReadBase read)
     : database_(database),
+      read_(std::move(read)),
+      similarity_(database, {}),
       table_path_(database.path() + ".ingest"),
       first_pending_(first),
       next_compress_(first),
+      next_choose_(first),
       next_write_(first),
       next_submit_(first) {}
 
@@ -65,7 +68,8 @@ void GroupWriter::stop() {
 void GroupWriter::discard(GroupId next) {
   stop();
   jobs_.clear();
-  first_pending_ = next_compress_ = next_write_ = next_submit_ = next;
+  first_pending_ = next_compress_ = next_choose_ = next_write_ = next_submit_ = next;
+  similarity_.clear();
   flush_end_ = 0;
   table_bytes_ = table_chunks_ = 0;
   failure_ = {};
@@ -118,24 +122,61 @@ void GroupWriter::fail(Error error) {
 void GroupWriter::compress_loop() {
   GroupEncoder encoder;
   while (true) {
-    GroupId number;
-    Bytes raw;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return stopping_ || next_compress_ < next_submit_; });
-      if (stopping_) return;
-      number = next_compress_++;
-      raw = job(number).raw;
+      changed_.wait(lock,
+                    [&] { return stopping_ || !failure_.ok() || next_compress_ < next_submit_; });
+      if (stopping_ || !failure_.ok()) return;
     }
-    Result<std::string> record = encoder.encode(*raw);
-    if (!record.ok()) return fail(record.error());
-    std::lock_guard lock(mutex_);
-    Job& done = job(number);
-    stored_bytes_ += record->size();
-    done.record = std::make_shared<const std::string>(std::move(*record));
-    done.raw = nullptr;
-    if (number == next_write_) changed_.notify_all();
+    Status status = compress_next(encoder);
+    if (!status.ok()) return fail(status.error());
   }
+}
+
+Status GroupWriter::compress_next(GroupEncoder& encoder) {
+  GroupId number;
+  Bytes raw;
+  {
+    std::lock_guard lock(mutex_);
+    if (next_compress_ == next_submit_) return {};  // the other thread has it
+    number = next_compress_++;
+    raw = job(number).raw;
+  }
+  std::vector<GroupId> numbers = TRY(choose_bases(number, *raw));
+  std::vector<GroupBase> bases = TRY(read_bases(numbers));
+  auto record = std::make_shared<const std::string>(TRY(encoder.encode(number, *raw, bases)));
+  std::lock_guard lock(mutex_);
+  Job& done = job(number);
+  stored_bytes_ += record->size();
+  done.record = std::move(record);
+  done.raw = nullptr;
+  if (number == next_write_) changed_.notify_all();
+  return {};
+}
+
+Result<std::vector<GroupId>> GroupWriter::choose_bases(GroupId number, const std::string& raw) {
+  std::vector<uint64_t> features = group_features(raw);
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return stopping_ || !failure_.ok() || next_choose_ == number; });
+    if (stopping_ || !failure_.ok()) return Error{ECANCELED, "the import was given up"};
+  }
+  auto bases = TRY(similarity_.choose(number, raw.size(), features));
+  std::lock_guard lock(mutex_);
+  ++next_choose_;
+  changed_.notify_all();
+  return bases;
+}
+
+// A base that turns out to be damaged is none.
+Result<std::vector<GroupBase>> GroupWriter::read_bases(const std::vector<GroupId>& numbers) {
+  std::vector<GroupBase> bases;
+  for (GroupId number : numbers) {
+    Result<Bytes> raw = read_(number);
+    if (!raw.ok() && raw.error().code == EUCLEAN) continue;
+    bases.push_back({number, TRY(std::move(raw))});
+  }
+  return bases;
 }
 
 void GroupWriter::table_loop() {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The writing half of the chunk store: a pipeline that takes full groups in order, compresses them
-// on two threads, writes the records in order to a table file on a third and, when the file has
+// on two threads (each finds a group's features, then in the order of the groups its bases, then
+// compresses), writes the records in order to a table file on a third and, when the file has
 // kTableBytes, ingests it and then writes the index entries of its groups. A group can be read
 // back from here until both are done (is_indexed), then from the database.
 //
@@ -23,6 +24,7 @@
 #include "layerdb/store/chunk_store.h"
 #include "layerdb/store/database.h"
 #include "layerdb/store/group_codec.h"
+#include "layerdb/store/similarity.h"
 
 namespace rocksdb {
 class SstFileWriter;
@@ -42,9 +44,10 @@ Result<std::vector<ChunkAddress>> decode_addresses(std::string_view record);
 
 class GroupWriter {
  public:
-  using Bytes = std::shared_ptr<const std::string>;
+  using Bytes = GroupBytes;
 
-  GroupWriter(Database& database, GroupId first);
+  // `read` is called by the threads for bases, pending ones, too.
+  GroupWriter(Database& database, GroupId first, ReadBase read);
   ~GroupWriter();  // what is not ingested is dropped
 
   GroupId next_number() const { return next_submit_; }
@@ -74,6 +77,9 @@ class GroupWriter {
   void start();
   void stop();
   void compress_loop();
+  Status compress_next(GroupEncoder& encoder);
+  Result<std::vector<GroupId>> choose_bases(GroupId number, const std::string& raw);
+  Result<std::vector<GroupBase>> read_bases(const std::vector<GroupId>& numbers);
   void table_loop();
   Status add_to_table(GroupId number, const std::string& record);
   Status finish_table(GroupId end);
@@ -82,6 +88,8 @@ class GroupWriter {
   Job& job(GroupId number) { return jobs_[number - first_pending_]; }
 
   Database& database_;
+  const ReadBase read_;
+  SimilarityIndex similarity_;  // used by the thread whose group is next_choose_
   const std::string table_path_;
   std::vector<std::thread> threads_;
 
@@ -95,6 +103,7 @@ class GroupWriter {
   std::deque<Job> jobs_;   // first_pending_ <= number < next_submit_
   GroupId first_pending_;  // ingested and indexed below
   GroupId next_compress_;  // first_pending_ <= next_write_ <= next_compress_ <= next_submit_
+  GroupId next_choose_;    // next_write_ <= next_choose_ <= next_compress_
   GroupId next_write_;     // in the table file below
   GroupId next_submit_;
   GroupId flush_end_ = 0;  // finish the table when next_write_ gets here

@@ -11,6 +11,7 @@
 #include "layerdb/store/fingerprint_key.h"
 #include "layerdb/store/group_codec.h"
 #include "layerdb/store/group_writer.h"
+#include "layerdb/store/similarity.h"
 
 namespace layerfs {
 namespace {
@@ -149,6 +150,17 @@ class Changes {
   bool any_ = false;
 };
 
+Status delete_similar_entries(Database& database, const std::function<bool(GroupId)>& is_dead) {
+  Changes changes(database, Family::similar);
+  TRY(walk(database, Family::similar,
+           [&](std::string_view key, std::string_view value) -> Result<bool> {
+             Result<GroupId> group = decode_similar(value);
+             if (!group.ok() || is_dead(*group)) TRY(changes.set(key, ""));
+             return true;
+           }));
+  return changes.finish();
+}
+
 }  // namespace
 
 Status for_each_record(
@@ -230,7 +242,8 @@ Status delete_groups_from(Database& database, GroupId first) {
   return {};
 }
 
-Status delete_chunk_index_entries(Database& database, const std::function<bool(GroupId)>& is_dead) {
+Status delete_index_entries(Database& database, const std::function<bool(GroupId)>& is_dead) {
+  TRY(delete_similar_entries(database, is_dead));
   Changes changes(database, Family::chunk_index);
   TRY(walk(database, Family::chunk_index,
            [&](std::string_view key, std::string_view value) -> Result<bool> {
@@ -267,6 +280,7 @@ std::vector<FamilySize> family_sizes(Database& database) {
   std::vector<FamilySize> out;
   if (!database.usable().ok()) return out;
   for (Family family : kAllFamilies) {
+    if (!database.has(family)) continue;
     rocksdb::ColumnFamilyMetaData meta;
     database.db().GetColumnFamilyMetaData(database.handle(family), &meta);
     out.push_back({family, meta.size, meta.file_count});

@@ -59,8 +59,8 @@ Result<std::vector<GroupRange>> delete_groups(Database& database,
 // Drops all groups from `first` on: what an import that was given up had stored.
 Status delete_groups_from(Database& database, GroupId first);
 
-// Removes the addresses in groups for which `is_dead` holds from the chunk index.
-Status delete_chunk_index_entries(Database& database, const std::function<bool(GroupId)>& is_dead);
+// Removes what names groups for which `is_dead` holds from the chunk index and from `similar`.
+Status delete_index_entries(Database& database, const std::function<bool(GroupId)>& is_dead);
 // Deletes objects for which `is_dead` holds, with their index entries.
 Status delete_objects(Database& database, const std::function<bool(ObjectId)>& is_dead);
 
@@ -72,6 +72,7 @@ struct FamilySize {
 std::vector<FamilySize> family_sizes(Database& database);
 inline constexpr Family kAllFamilies[] = {Family::meta,         Family::groups,
                                           Family::chunk_index,  Family::objects,
-                                          Family::object_index, Family::catalog};
+                                          Family::object_index, Family::catalog,
+                                          Family::similar};
 
 }  // namespace layerfs

@@ -80,7 +80,8 @@ Database& Store::database() { return *state_->database; }
 
 Status Store::State::write(const CatalogBatch& batch) {
   TRY(chunks->flush());
-  TRY(database->flush({Family::chunk_index, Family::objects, Family::object_index}));
+  TRY(database->flush(
+      {Family::chunk_index, Family::similar, Family::objects, Family::object_index}));
   TRY(catalog->write(batch, {chunks->next_group(), objects->next_object(), objects->next_link()}));
   return database->flush({Family::catalog});
 }

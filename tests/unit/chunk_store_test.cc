@@ -73,12 +73,12 @@ TEST_F(ChunkStoreTest, RefusesImpossibleChunks) {
 
 TEST_F(ChunkStoreTest, NumbersGroupsFromOneWithoutGaps) {
   Random random;
-  for (int i = 0; i < 40; ++i) put(random.bytes(kMaxChunkBytes));
+  for (int i = 0; i < 40; ++i) put(random.bytes(kGroupFillBytes / 2));
   ASSERT_OK(chunks_->flush());
   GroupId next = 1;
   ASSERT_OK(for_each_group(*database_, [&](const GroupInfo& info) {
     EXPECT_EQ(info.number, next++);
-    EXPECT_EQ(info.raw_bytes, kMaxGroupBytes);
+    EXPECT_EQ(info.raw_bytes, kGroupFillBytes);
     return true;
   }));
   EXPECT_EQ(next, 21u);
@@ -199,14 +199,14 @@ TEST_F(ChunkStoreTest, DeletesWholeAndPartlyDeadTables) {
   Random random;
   std::vector<std::string> chunks;
   for (int table = 0; table < 3; ++table) {  // each flush makes a table of 10 groups
-    for (int i = 0; i < 20; ++i) put(chunks.emplace_back(random.bytes(kMaxChunkBytes)));
+    for (int i = 0; i < 20; ++i) put(chunks.emplace_back(random.bytes(kGroupFillBytes / 2)));
     ASSERT_OK(chunks_->flush());
   }
   // All of the first table, one group of the second (too few), half of the third.
   std::vector<GroupRange> dead = {{1, 10}, {15, 15}, {26, 30}};
   std::vector<GroupRange> deleted = VALUE(delete_groups(*database_, dead));
   auto is_dead = [&](GroupId n) { return n <= 10 || n >= 26; };
-  ASSERT_OK(delete_chunk_index_entries(*database_, is_dead));
+  ASSERT_OK(delete_index_entries(*database_, is_dead));
   std::vector<GroupId> left;
   ASSERT_OK(for_each_group(*database_, [&](const GroupInfo& info) {
     left.push_back(info.number);
@@ -220,7 +220,7 @@ TEST_F(ChunkStoreTest, DeletesWholeAndPartlyDeadTables) {
   EXPECT_EQ(count, 15u);
   for (const FamilySize& size : family_sizes(*database_))
     if (size.family == Family::groups) {
-      EXPECT_LT(size.file_bytes, 16 * kMaxGroupBytes);
+      EXPECT_LT(size.file_bytes, 16 * kGroupFillBytes);
     }
   uint64_t entries = 0;
   ASSERT_OK(for_each_chunk(*database_, [&](const Fingerprint&, const auto& addresses) {
@@ -230,19 +230,21 @@ TEST_F(ChunkStoreTest, DeletesWholeAndPartlyDeadTables) {
   EXPECT_EQ(entries, 30u);
 }
 
+Result<GroupBytes> no_bases(GroupId) { return Error{EUCLEAN, "there are no bases"}; }
+
 TEST(GroupCodec, RejectsDamagedRecords) {
   Random random;
   GroupEncoder encoder;
   std::string raw = random.text(5'000);
-  std::string record = VALUE(encoder.encode(raw));
+  std::string record = VALUE(encoder.encode(9, raw, {}));
   EXPECT_LT(record.size(), raw.size());
-  EXPECT_EQ(VALUE(decode_group(9, record)), raw);
+  EXPECT_EQ(VALUE(decode_group(9, record, no_bases)), raw);
   for (size_t size = 0; size < record.size(); ++size)
-    EXPECT_ERRNO(decode_group(9, record.substr(0, size)), EUCLEAN);
+    EXPECT_ERRNO(decode_group(9, record.substr(0, size), no_bases), EUCLEAN);
   for (int i = 0; i < 2000; ++i) {  // may decode to something, must not crash
     std::string bad = record;
     bad[random.below(bad.size())] ^= static_cast<char>(random.between(1, 255));
-    Result<std::string> decoded = decode_group(9, bad);
+    Result<std::string> decoded = decode_group(9, bad, no_bases);
     if (!decoded.ok()) {
       EXPECT_EQ(decoded.error().code, EUCLEAN);
     }
@@ -254,15 +256,15 @@ TEST(GroupCodec, KeepsWhatDoesNotCompress) {
   GroupEncoder encoder;
   for (size_t size : {size_t{1}, size_t{2}, size_t{100}, kMaxGroupBytes}) {
     std::string raw = random.bytes(size);
-    std::string record = VALUE(encoder.encode(raw));
-    EXPECT_EQ(VALUE(parse_group(1, record)).codec, GroupCodec::plain);
-    EXPECT_EQ(VALUE(decode_group(1, record)), raw);
+    std::string record = VALUE(encoder.encode(9, raw, {}));
+    EXPECT_EQ(VALUE(parse_group(9, record)).codec, GroupCodec::plain);
+    EXPECT_EQ(VALUE(decode_group(9, record, no_bases)), raw);
   }
 }
 
 TEST(GroupCodec, GoldenBytes) {
   GroupEncoder encoder;
-  EXPECT_EQ(VALUE(encoder.encode("abc")), std::string("\1\0\0\3abc", 7));
+  EXPECT_EQ(VALUE(encoder.encode(9, "abc", {})), std::string("\1\0\0\3abc", 7));
   std::string named("\1\0\2\1\3\3abc", 9);  // bases 9 and 7 of group 10
   GroupRecord record = VALUE(parse_group(10, named));
   EXPECT_EQ(record.bases, (std::vector<GroupId>{9, 7}));

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/store/similarity.h"
+
+#include <algorithm>
+#include <array>
+
+#include "layerdb/base/coding.h"
+#include "layerdb/store/chunk_store.h"
+#include "layerdb/store/group_codec.h"
+
+namespace layerfs {
+namespace {
+
+// Groups that are not in the database yet are known from here only, and a table file (with what is
+// queued behind it) has never more than this.
+constexpr size_t kMaxRemembered = kTableChunks + 4096;
+constexpr size_t kKeyBytes = 6;
+
+constexpr uint64_t scramble(uint64_t z) {  // splitmix64's finish
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
+constexpr std::array<uint64_t, 256> make_feature_table() {
+  std::array<uint64_t, 256> table{};
+  uint64_t state = 0x73696d696c617221;  // "similar!"
+  for (uint64_t& entry : table) entry = scramble(state += 0x9e3779b97f4a7c15);
+  return table;
+}
+constexpr std::array<uint64_t, 256> kFeatureTable = make_feature_table();
+
+}  // namespace
+
+std::vector<uint64_t> group_features(std::string_view raw) {
+  constexpr uint64_t kLimit = UINT64_MAX / kFeatureSpacing;
+  std::vector<uint64_t> features;
+  uint64_t hash = 0;
+  for (unsigned char byte : raw) {
+    hash = (hash << 1) + kFeatureTable[byte];
+    if (hash <= kLimit) features.push_back(scramble(hash));
+  }
+  std::sort(features.begin(), features.end());
+  features.erase(std::unique(features.begin(), features.end()), features.end());
+  if (features.size() > kMaxFeatures) features.resize(kMaxFeatures);
+  return features;
+}
+
+std::string similar_key(uint64_t feature) {
+  std::string key = be64(feature);
+  key.resize(kKeyBytes);
+  return key;
+}
+
+std::string similar_record(GroupId group) {
+  std::string record;
+  put_varint(record, group);
+  return record;
+}
+
+Result<GroupId> decode_similar(std::string_view record) {
+  Reader in(record);
+  GroupId group = in.varint();
+  if (!in.done() || group == 0) return Error{EUCLEAN, "a record of similar is damaged"};
+  return group;
+}
+
+Result<std::vector<GroupId>> SimilarityIndex::choose(GroupId number, size_t raw_bytes,
+                                                     const std::vector<uint64_t>& features) {
+  Hits hits = TRY(look_up(features));
+  std::vector<GroupId> bases;
+  Closure closure;
+  size_t covered = 0;
+  for (const Candidate& candidate : hits.candidates) {
+    if (bases.size() == limits_.max_bases) break;
+    if (candidate.group >= number || !TRY(add(candidate.group, raw_bytes, closure))) continue;
+    bases.push_back(candidate.group);
+    covered += candidate.votes;
+  }
+  if (covered * kMinCoveredDivisor < features.size() || bases.empty()) {
+    bases.clear();
+    closure.clear();
+    if (TRY(lean_on_previous(number, raw_bytes, closure))) bases.push_back(number - 1);
+  }
+  closure.emplace_back(number, static_cast<uint32_t>(raw_bytes));
+  remember(number, std::move(closure));
+  // What a base has already is left to the base, of which later groups can build, too.
+  if (bases.empty()) hits.found.assign(features.size(), false);
+  TRY(write(number, features, hits.found));
+  std::reverse(bases.begin(), bases.end());  // zstd finds the end of its prefix nearer
+  return bases;
+}
+
+void SimilarityIndex::clear() {
+  closures_.clear();
+  remembered_.clear();
+}
+
+Result<SimilarityIndex::Hits> SimilarityIndex::look_up(const std::vector<uint64_t>& features) {
+  Hits hits;
+  rocksdb::PinnableSlice value;
+  for (uint64_t feature : features) {
+    value.Reset();
+    Result<bool> found = database_.get(Family::similar, similar_key(feature), value);
+    if (!found.ok() && found.error().code != EUCLEAN) return found.error();
+    GroupId group = 0;
+    if (found.ok() && *found) group = decode_similar({value.data(), value.size()}).value_or(0);
+    hits.found.push_back(group != 0);
+    if (group == 0) continue;
+    auto same = [&](const Candidate& candidate) { return candidate.group == group; };
+    auto it = std::find_if(hits.candidates.begin(), hits.candidates.end(), same);
+    if (it == hits.candidates.end()) it = hits.candidates.insert(it, {group, 0});
+    ++it->votes;
+  }
+  std::sort(hits.candidates.begin(), hits.candidates.end(),
+            [](const Candidate& a, const Candidate& b) {
+              return a.votes != b.votes ? a.votes > b.votes : a.group > b.group;
+            });
+  return hits;
+}
+
+Result<const SimilarityIndex::Closure*> SimilarityIndex::closure_of(GroupId group, size_t depth) {
+  if (auto it = closures_.find(group); it != closures_.end()) return &it->second;
+  const Closure* none = nullptr;
+  rocksdb::PinnableSlice stored;
+  if (depth > kMaxBaseDepth) return none;
+  Result<bool> found = database_.get(Family::groups, be64(group), stored);
+  if (!found.ok() && found.error().code != EUCLEAN) return found.error();
+  if (!found.ok() || !*found) return none;
+  Result<GroupRecord> record = parse_group(group, {stored.data(), stored.size()});
+  if (!record.ok()) return none;
+  Closure closure;
+  for (GroupId base : record->bases)
+    if (!TRY(add(base, record->raw_bytes, closure))) return none;
+  closure.emplace_back(group, record->raw_bytes);
+  return remember(group, std::move(closure));
+}
+
+// Adds a base and all it builds on; false, and nothing is added: that is more than may be read.
+Result<bool> SimilarityIndex::add(GroupId base, size_t raw_bytes, Closure& closure) {
+  const Closure* more = TRY(closure_of(base));
+  if (more == nullptr) return false;
+  Closure joined = closure;
+  for (const auto& member : *more)
+    if (std::find(joined.begin(), joined.end(), member) == joined.end()) joined.push_back(member);
+  size_t bytes = raw_bytes;
+  for (const auto& member : joined) bytes += member.second;
+  if (bytes > limits_.max_closure_bytes || joined.size() > kMaxBaseDepth) return false;
+  closure = std::move(joined);
+  return true;
+}
+
+Result<bool> SimilarityIndex::lean_on_previous(GroupId number, size_t raw_bytes, Closure& closure) {
+  if (number < 2) return false;
+  const Closure* previous = TRY(closure_of(number - 1));
+  if (previous == nullptr || previous->size() >= limits_.max_run) return false;
+  return add(number - 1, raw_bytes, closure);
+}
+
+const SimilarityIndex::Closure* SimilarityIndex::remember(GroupId group, Closure closure) {
+  if (remembered_.size() == kMaxRemembered) {
+    closures_.erase(remembered_.front());
+    remembered_.pop_front();
+  }
+  remembered_.push_back(group);
+  return &(closures_[group] = std::move(closure));
+}
+
+Status SimilarityIndex::write(GroupId number, const std::vector<uint64_t>& features,
+                              const std::vector<bool>& skip) {
+  rocksdb::WriteBatch batch;
+  std::string record = similar_record(number);
+  for (size_t i = 0; i < features.size(); ++i)
+    if (!skip[i]) batch.Put(database_.handle(Family::similar), similar_key(features[i]), record);
+  return database_.write(batch);
+}
+
+}  // namespace layerfs
