@@ -85,18 +85,18 @@ class Server : public ControlServer {
   }
 
   void accept_client() {
-    UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket.valid()) return;
     Client client;
     client.socket = std::move(socket);
     clients_.push_back(std::move(client));
   }
 
-  // False: the client is gone, or talks nonsense.
+  // False: the client is gone, talks nonsense, or does not read its replies: nobody waits for it.
   bool receive(Client& client) {
     char buffer[4096];
     ssize_t size = ::read(client.socket.get(), buffer, sizeof buffer);
-    if (size < 0) return errno == EINTR;
+    if (size < 0) return errno == EINTR || errno == EAGAIN;
     if (size == 0) return false;
     client.input.append(buffer, static_cast<size_t>(size));
     size_t end;

@@ -92,7 +92,11 @@ class Daemon {
     overlay_ = TRY(Overlay::create(
         *lower_, upper_.get(),
         {.read_only = options.read_only, .host_directory = container_.directory, .clock = {}}));
-    mount_.reset(new Mount{*overlay_, stats_, options.ids});
+    mount_.reset(new Mount{.overlay = *overlay_,
+                           .stats = stats_,
+                           .ids = options.ids,
+                           .keep_atime = options.keep_atime,
+                           .keep_directory_atime = options.keep_directory_atime});
     session_ = TRY(Session::start(*mount_, {.mountpoint = request_.mountpoint,
                                             .mount_options = options.for_libfuse,
                                             .posix_acl = options.kernel_checks,
@@ -128,13 +132,27 @@ class Daemon {
     return {};
   }
 
-  // Listing containers takes each lock for an instant: only one that stays taken is a mount.
+  // Listing containers takes each lock for an instant, and a daemon whose mount is gone already
+  // (umount(8) does not wait for it) keeps it until everything is on disk: only a lock that stays
+  // taken while its mount is to be seen is a mount.
   Result<UniqueFd> lock_container() {
-    for (int tries = 20;; --tries) {
+    constexpr int kWaitMilliseconds = 5;
+    constexpr int kInstant = 100, kEnding = 30000;
+    for (int waited = 0;; waited += kWaitMilliseconds) {
       Result<UniqueFd> lock = try_lock_file(container_.directory + "/lock");
-      if (lock.ok() || lock.error().code != EWOULDBLOCK || tries == 0) return lock;
-      ::usleep(5000);
+      if (lock.ok() || lock.error().code != EWOULDBLOCK || waited >= kEnding) return lock;
+      if (waited >= kInstant && waited % kInstant == 0 && mount_is_seen()) return lock;
+      ::usleep(kWaitMilliseconds * 1000);
     }
+  }
+
+  // Whether the mount that holds the container's lock is in the mount table.
+  bool mount_is_seen() const {
+    Result<std::optional<MountInfo>> holder = mounted(container_);
+    if (!holder.ok() || !*holder) return false;
+    Result<std::optional<MountEntry>> entry = find_mount((*holder)->mountpoint);
+    if (!entry.ok() || !*entry) return false;
+    return (*entry)->type == kPlainMountType || (*entry)->source == container_.directory;
   }
 
   Status make_container() {

@@ -16,18 +16,31 @@ struct Target {
   std::string mountpoint;  // when named by mount point
 };
 
+// The container that says it is mounted at `path`: for a mount whose source is another name
+// (fsname=). No name: none says so.
+Result<Container> container_at(const std::string& root, const std::string& path) {
+  std::vector<Container> all = TRY(list_containers(root));
+  for (const Container& container : all) {
+    std::optional<MountInfo> mount = TRY(mounted(container));
+    if (mount && mount->mountpoint == path) return container;
+  }
+  return Container{};
+}
+
 // A mount point first: a relative path may look like a container's name.
 Result<Target> find_target(const std::string& root, const std::string& target) {
   Result<std::string> path = resolve_mountpoint(target);
   if (path.ok()) {
+    Target out{{}, *path};
     std::optional<MountEntry> mount = TRY(find_mount(*path));
     if (mount && mount->type == kMountType) {
-      Target out;
       out.container.directory = mount->source;
       out.container.name = mount->source.substr(mount->source.rfind('/') + 1);
-      out.mountpoint = *path;
-      return out;
+    } else if (mount && mount->type == kPlainMountType) {
+      if (is_dead_mount(*path)) return out;
+      out.container = TRY(container_at(root, *path));
     }
+    if (!out.container.name.empty()) return out;
   }
   if (valid_container_name(target)) {
     Result<Container> container = find_container(root, target);

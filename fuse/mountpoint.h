@@ -13,6 +13,7 @@
 namespace layerfs {
 
 inline constexpr const char* kMountType = "fuse.layerfs";
+inline constexpr const char* kPlainMountType = "fuse";  // with fsname=: any source, any program's
 
 struct MountEntry {
   std::string type;

@@ -75,6 +75,7 @@ Result<bool> add_dots(Mount& mount, Ino directory, uint64_t& offset, const Add& 
 void on_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t start,
                 fuse_file_info*) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
+    note_access(mount, ino);
     Listing listing(req, size);
     uint64_t offset = static_cast<uint64_t>(start);
     bool room = TRY(add_dots(mount, ino, offset, [&](const char* name, Ino dot, uint64_t next) {
@@ -99,6 +100,7 @@ fuse_entry_param dot_entry(Ino ino) {
 void on_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t start,
                     fuse_file_info*) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
+    note_access(mount, ino);
     Listing listing(req, size);
     uint64_t offset = static_cast<uint64_t>(start);
     bool room = TRY(add_dots(mount, ino, offset, [&](const char* name, Ino dot, uint64_t next) {

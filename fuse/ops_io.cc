@@ -10,6 +10,7 @@ namespace {
 
 void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
+    note_access(mount, ino);
     char* buffer = reply_buffer();
     size_t count = TRY(mount.overlay.read(ino, static_cast<uint64_t>(offset),
                                           {buffer, std::min(size, kMaxRequestBytes)}));
@@ -22,14 +23,37 @@ uint32_t write_flags() {
   return reinterpret_cast<const fuse_write_in*>(current_message() + 1)->write_flags;
 }
 
+// Clearing setuid and setgid is left to us (HANDLE_KILLPRIV_V2), but where the content changes past
+// the page cache the kernel does not look at the mode afterwards.
+class ModeWatch {
+ public:
+  static Result<ModeWatch> start(Mount& mount, Ino ino, bool kill_priv) {
+    ModeWatch out{mount, ino, false};
+    if (kill_priv) out.changes_ = (TRY(mount.overlay.stat(ino)).attributes.mode & 06000) != 0;
+    return out;
+  }
+  void changed() const {
+    if (changes_) mount_.forget_attributes(ino_);
+  }
+
+ private:
+  ModeWatch(Mount& mount, Ino ino, bool changes) : mount_(mount), ino_(ino), changes_(changes) {}
+  Mount& mount_;
+  Ino ino_;
+  bool changes_;
+};
+
 void on_write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t offset,
               fuse_file_info*) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
     uint32_t flags = write_flags();
+    bool kill_priv = (flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+    ModeWatch mode = TRY(ModeWatch::start(mount, ino, kill_priv));
     size_t count = TRY(mount.overlay.write(
-        ino, static_cast<uint64_t>(offset), {data, size}, (flags & FUSE_WRITE_KILL_SUIDGID) != 0,
+        ino, static_cast<uint64_t>(offset), {data, size}, kill_priv,
         (flags & FUSE_WRITE_CACHE) != 0 ? Overlay::Times::keep : Overlay::Times::now));
     mount.stats.add_written(count);
+    mode.changed();
     fuse_reply_write(req, count);
     return {};
   });
@@ -38,8 +62,11 @@ void on_write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off
 void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
                   fuse_file_info*) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
+    bool kill_priv = drops_privileges(req);
+    ModeWatch watch = TRY(ModeWatch::start(mount, ino, kill_priv));
     TRY(mount.overlay.allocate(ino, mode, static_cast<uint64_t>(offset),
-                               static_cast<uint64_t>(length), drops_privileges(req)));
+                               static_cast<uint64_t>(length), kill_priv));
+    watch.changed();
     return reply_ok(req);
   });
 }
@@ -56,9 +83,12 @@ void on_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse
                         fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length,
                         int) noexcept {
   answer(req, to, [&](Mount& mount) -> Status {
-    size_t count = TRY(mount.overlay.copy_range(from, static_cast<uint64_t>(from_offset), to,
-                                                static_cast<uint64_t>(to_offset), length,
-                                                drops_privileges(req)));
+    bool kill_priv = drops_privileges(req);
+    ModeWatch watch = TRY(ModeWatch::start(mount, to, kill_priv));
+    size_t count =
+        TRY(mount.overlay.copy_range(from, static_cast<uint64_t>(from_offset), to,
+                                     static_cast<uint64_t>(to_offset), length, kill_priv));
+    watch.changed();
     fuse_reply_write(req, count);
     return {};
   });

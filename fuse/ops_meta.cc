@@ -3,8 +3,6 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include <cstring>
-
 #include "fuse/ops.h"
 
 namespace layerfs {
@@ -73,6 +71,7 @@ void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* values, int which,
 
 void on_readlink(fuse_req_t req, fuse_ino_t ino) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
+    note_access(mount, ino);
     std::string target = TRY(mount.overlay.readlink(ino));
     return reply_bytes(req, target.data(), target.size());
   });
@@ -180,7 +179,7 @@ void on_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) noexcept {
 void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size,
                  int flags) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
-    TRY(mount.overlay.set_xattr(ino, name, {value, size}, flags));
+    TRY(mount.overlay.set_xattr(ino, name, {value, size}, flags, false));
     return reply_ok(req);
   });
 }
@@ -200,44 +199,7 @@ void on_statfs(fuse_req_t req, fuse_ino_t ino) noexcept {
   });
 }
 
-fuse_attr raw_attributes(const struct stat& from) {
-  fuse_attr out = {};
-  out.ino = from.st_ino;
-  out.size = static_cast<uint64_t>(from.st_size);
-  out.blocks = static_cast<uint64_t>(from.st_blocks);
-  out.atime = static_cast<uint64_t>(from.st_atim.tv_sec);
-  out.mtime = static_cast<uint64_t>(from.st_mtim.tv_sec);
-  out.ctime = static_cast<uint64_t>(from.st_ctim.tv_sec);
-  out.atimensec = static_cast<uint32_t>(from.st_atim.tv_nsec);
-  out.mtimensec = static_cast<uint32_t>(from.st_mtim.tv_nsec);
-  out.ctimensec = static_cast<uint32_t>(from.st_ctim.tv_nsec);
-  out.mode = from.st_mode;
-  out.nlink = static_cast<uint32_t>(from.st_nlink);
-  out.uid = from.st_uid;
-  out.gid = from.st_gid;
-  out.blksize = static_cast<uint32_t>(from.st_blksize);
-  return out;
-}
-
 }  // namespace
-
-Result<std::string> answer_tmpfile(Mount& mount, const fuse_in_header* message, size_t size_bytes) {
-  fuse_create_in in = {};
-  if (size_bytes < sizeof *message + sizeof in) return Error{EIO, "short TMPFILE message"};
-  std::memcpy(&in, message + 1, sizeof in);
-  Caller caller{mount.ids.map_uid(message->uid), mount.ids.map_gid(message->gid), in.umask};
-  bool linkable = (in.flags & O_EXCL) == 0;
-  Stat made = TRY(mount.overlay.make_unnamed(message->nodeid, in.mode & 07777, linkable, caller));
-  fuse_entry_out entry = {};
-  entry.nodeid = made.ino;
-  entry.entry_valid = entry.attr_valid = static_cast<uint64_t>(kForeverSeconds);
-  entry.attr = raw_attributes(kernel_stat(mount, made));
-  fuse_open_out open = {};
-  open.open_flags = FOPEN_KEEP_CACHE;
-  std::string out(reinterpret_cast<const char*>(&entry), sizeof entry);
-  out.append(reinterpret_cast<const char*>(&open), sizeof open);
-  return out;
-}
 
 void add_meta_callbacks(fuse_lowlevel_ops& ops) {
   ops.lookup = on_lookup;

@@ -11,6 +11,8 @@ namespace {
 
 constexpr uint64_t kBlockBytes = 4096;
 constexpr size_t kReapBatch = 32;
+// Holes of smaller lower files are not looked for: that opens the file.
+constexpr uint64_t kSparseBytes = 128 * 1024;
 
 // Coarse, as the kernel's own file times are: with its write-back cache it sends them to us, and
 // ours must not run ahead of them.
@@ -51,6 +53,7 @@ OverlayImpl::~OverlayImpl() {
   if (options_.read_only) return;
   for (Ino ino : nodes_.orphans()) queue_reap(ino);
   reap_queued();
+  write_access_times(access_times_.all());
 }
 
 Result<OverlayImpl::Mutation> OverlayImpl::begin_mutation() {
@@ -72,13 +75,16 @@ Result<std::optional<InodeRecord>> OverlayImpl::find_record(Ino ino) {
 }
 
 Result<InodeRecord> OverlayImpl::load(Ino ino) {
+  std::optional<Timestamp> accessed = access_times_.find(ino);
   auto found = TRY(find_record(ino));
+  if (found && accessed) found->atime = *accessed;
   if (found) return std::move(*found);
   if (!in_lower(ino)) return Error{ENOENT, "no such inode"};
   LowerNode node = TRY(lower_.get(ino));
   InodeRecord record;
   record.attributes = node.attributes;
-  record.atime = record.ctime = record.btime = node.attributes.mtime;
+  record.ctime = record.btime = node.attributes.mtime;
+  record.atime = accessed.value_or(record.ctime);
   switch (node.attributes.type) {
     case FileType::directory:
       record.parent = ino == kRootIno ? kRootIno : TRY(lower_.locate(ino)).parent;
@@ -108,26 +114,49 @@ Result<uint64_t> OverlayImpl::blocks(Ino ino, const InodeRecord& record) {
   const Attributes& attributes = record.attributes;
   if (attributes.type == FileType::directory) return blocks_of(attributes.size_bytes);
   if (attributes.type != FileType::regular) return uint64_t{0};
-  if (record.body != Body::file) return blocks_of(attributes.size_bytes);
-  uint64_t lower_bytes = record.lower_size_bytes;
-  if (lower_bytes != 0) {
-    auto ranges = TRY(upper_->ranges(ino, 0, lower_bytes));
-    for (const Range& range : ranges) lower_bytes -= range.length;
-  }
+  if (record.body == Body::small || record.body == Body::none)
+    return blocks_of(attributes.size_bytes);
+  uint64_t lower_bytes = 0;
+  auto parts = TRY(segments(ino, record, 0, record.lower_size_bytes));
+  for (const Segment& part : parts)
+    if (!part.body) lower_bytes += lower_data_bytes(ino, record.lower_size_bytes, part);
+  if (record.body == Body::lower) return blocks_of(lower_bytes);
   return blocks_of(lower_bytes) + TRY(upper_->body_blocks(ino));
 }
 
+// How much of a part of a lower file is not holes. Damage is for read to report: then all of it.
+uint64_t OverlayImpl::lower_data_bytes(Ino ino, uint64_t size_bytes, const Segment& part) {
+  if (size_bytes < kSparseBytes) return part.length;
+  auto file = lower_files_.open(lower_, ino);
+  if (!file.ok()) return part.length;
+  uint64_t sum = 0;
+  uint64_t end = part.offset + part.length;
+  for (uint64_t at = part.offset; at < end;) {
+    auto data = (*file)->seek_data(at);
+    if (!data.ok()) return data.error().code == ENXIO ? sum : part.length;
+    auto hole = (*file)->seek_hole(*data);
+    if (!hole.ok()) return part.length;
+    at = std::min(*hole, end);
+    if (*data < at) sum += at - *data;
+  }
+  return sum;
+}
+
 Result<Stat> OverlayImpl::stat_record(Ino ino, const InodeRecord& record) {
-  return Stat{ino,          record.attributes, record.atime,
-              record.ctime, record.btime,      TRY(blocks(ino, record))};
+  Timestamp atime = access_times_.find(ino).value_or(record.atime);
+  return Stat{ino, record.attributes, atime, record.ctime, record.btime, TRY(blocks(ino, record))};
 }
 
 Result<Stat> OverlayImpl::stat_found(Ino ino, const LowerNode* lower_node) {
   auto record = TRY(find_record(ino));
   if (record) return stat_record(ino, *record);
-  if (lower_node != nullptr) return stat_of(ino, lower_node->attributes);
-  if (!in_lower(ino)) return Error{ENOENT, "no such inode"};
-  return stat_of(ino, TRY(lower_.get(ino)).attributes);
+  if (lower_node == nullptr && !in_lower(ino)) return Error{ENOENT, "no such inode"};
+  Stat out = stat_of(ino, lower_node ? lower_node->attributes : TRY(lower_.get(ino)).attributes);
+  if (auto accessed = access_times_.find(ino)) out.atime = *accessed;
+  uint64_t size = out.attributes.size_bytes;
+  if (out.attributes.type == FileType::regular && size >= kSparseBytes)
+    out.blocks = blocks_of(lower_data_bytes(ino, size, {0, size, false}));
+  return out;
 }
 
 Status OverlayImpl::apply(std::unique_ptr<Transaction> transaction) {
@@ -172,7 +201,17 @@ void OverlayImpl::reap_queued() {
 }
 
 void OverlayImpl::forget(Ino ino, uint64_t count) {
-  if (!nodes_.forget(ino, count) || options_.read_only) return;
+  switch (nodes_.forget(ino, count)) {
+    case NodeTable::Forgotten::no:
+      return;
+    case NodeTable::Forgotten::yes:
+      if (access_times_.find(ino)) write_access_times({ino});
+      return;
+    case NodeTable::Forgotten::orphan:
+      break;
+  }
+  access_times_.erase(ino);
+  if (options_.read_only) return;
   auto record = find_record(ino);
   queue_reap(ino);
   bool large = record.ok() && record->has_value() && (*record)->body == Body::file;
@@ -186,7 +225,10 @@ void OverlayImpl::forget(Ino ino, uint64_t count) {
 
 Status OverlayImpl::sync(Ino ino) {
   if (options_.read_only) return {};
-  if (ino == 0) reap_queued();
+  if (ino == 0) {
+    reap_queued();
+    write_access_times(access_times_.all());
+  }
   return upper_->sync(ino);
 }
 

@@ -121,7 +121,9 @@ class Overlay {
   virtual Result<std::string> readlink(Ino ino) = 0;
   virtual Result<std::string> get_xattr(Ino ino, const std::string& name) = 0;  // ENODATA
   virtual Result<std::vector<std::string>> list_xattrs(Ino ino) = 0;
-  virtual Status set_xattr(Ino ino, const std::string& name, std::string_view value, int flags) = 0;
+  // `clear_sgid`: a new access ACL also clears the setgid bit (the caller may not give that group).
+  virtual Status set_xattr(Ino ino, const std::string& name, std::string_view value, int flags,
+                           bool clear_sgid = false) = 0;
   virtual Status remove_xattr(Ino ino, const std::string& name) = 0;
 
   // Content.
@@ -147,6 +149,9 @@ class Overlay {
   // The same with attributes, each counting one kernel reference when visit returned true.
   using DirectoryVisitorPlus = std::function<bool(const DirectoryEntry&, const Stat&)>;
   virtual Status list_plus(Ino directory, uint64_t cookie, const DirectoryVisitorPlus& visit) = 0;
+
+  // A program reads it (read, readlink, list): by relatime's rule the access time becomes now.
+  virtual void note_access(Ino ino) = 0;
 
   virtual Result<struct statvfs> statfs() = 0;
 

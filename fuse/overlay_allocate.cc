@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "fuse/overlay_impl.h"
+#include "layerdb/base/log.h"
 
 namespace layerfs {
 namespace {
@@ -31,9 +32,14 @@ Status OverlayImpl::allocate(Ino ino, int mode, uint64_t offset, uint64_t length
   InodeRecord record = TRY(load(ino));
   if (record.attributes.type != FileType::regular) return Error{ENODEV, "not a regular file"};
   auto tx = upper_->begin();
+  const uint64_t old_size = record.attributes.size_bytes;
+  const bool had_body = record.body == Body::file;
   Status done = change_allocation(*tx, ino, record, {what, keep_size, offset, length});
   if (!done.ok()) {
+    // What the host did give before it was full must not stay: nobody could find and free it.
     nodes_.clear(ino, kTailClean);
+    Status undone = had_body ? upper_->truncate_body(ino, old_size) : upper_->remove_body(ino);
+    if (!undone.ok()) log_warning("failed allocation keeps space: {}", undone.error().message);
     return done;
   }
   TRY(kill_privileges(*tx, ino, record, kill_priv));

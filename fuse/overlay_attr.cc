@@ -57,6 +57,7 @@ Result<Stat> OverlayImpl::set_attributes(Ino ino, const SetAttributes& changes,
   record.ctime = changes.ctime.value_or(when);
   tx->put_inode(ino, record);
   TRY(apply_content(std::move(tx), ino, record, after));
+  if (changes.atime) access_times_.erase(ino);
   return stat_record(ino, record);
 }
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "fuse/overlay.h"
+#include "fuse/overlay_access.h"
 #include "fuse/overlay_locks.h"
 #include "fuse/overlay_nodes.h"
 
@@ -61,7 +62,8 @@ class OverlayImpl final : public Overlay {
   Result<std::string> readlink(Ino ino) override;
   Result<std::string> get_xattr(Ino ino, const std::string& name) override;
   Result<std::vector<std::string>> list_xattrs(Ino ino) override;
-  Status set_xattr(Ino ino, const std::string& name, std::string_view value, int flags) override;
+  Status set_xattr(Ino ino, const std::string& name, std::string_view value, int flags,
+                   bool clear_sgid) override;
   Status remove_xattr(Ino ino, const std::string& name) override;
   Result<size_t> read(Ino ino, uint64_t offset, std::span<char> out) override;
   Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv,
@@ -73,6 +75,7 @@ class OverlayImpl final : public Overlay {
   Status sync(Ino ino) override;
   Status list(Ino directory, uint64_t cookie, const DirectoryVisitor& visit) override;
   Status list_plus(Ino directory, uint64_t cookie, const DirectoryVisitorPlus& visit) override;
+  void note_access(Ino ino) override;
   Result<struct statvfs> statfs() override;
   void freeze() override;
   void thaw() override;
@@ -112,10 +115,19 @@ class OverlayImpl final : public Overlay {
   Result<Stat> stat_record(Ino ino, const InodeRecord& record);
   Result<Stat> stat_found(Ino ino, const LowerNode* lower_node);
   Result<uint64_t> blocks(Ino ino, const InodeRecord& record);
+  struct Segment {
+    uint64_t offset = 0;
+    uint64_t length = 0;
+    bool body = false;  // in data/<ino>, else in the lower
+  };
+  uint64_t lower_data_bytes(Ino ino, uint64_t size_bytes, const Segment& part);
   Status apply(std::unique_ptr<Transaction> transaction);
   // Orphans whose last reference went: deleted a few at a time.
   void queue_reap(Ino ino);
   void reap_queued();
+
+  // overlay_access.cc
+  void write_access_times(const std::vector<Ino>& inos);  // no lock held
 
   // overlay_lookup.cc (namespace lock held)
   Result<Found> find(Ino directory, std::string_view name);
@@ -159,11 +171,6 @@ class OverlayImpl final : public Overlay {
   Status change_mode(Transaction& tx, Ino ino, InodeRecord& record, uint32_t mode);
 
   // overlay_read.cc (inode lock held)
-  struct Segment {
-    uint64_t offset = 0;
-    uint64_t length = 0;
-    bool body = false;  // in data/<ino>, else in the lower
-  };
   Result<std::vector<Segment>> segments(Ino ino, const InodeRecord& record, uint64_t offset,
                                         uint64_t length);
   Status read_lower(Ino ino, uint64_t offset, std::span<char> out);  // zeros beyond its end
@@ -201,6 +208,7 @@ class OverlayImpl final : public Overlay {
   InodeLocks locks_;
   NodeTable nodes_;
   LowerFileCache lower_files_;
+  AccessTimes access_times_;
 
   std::mutex reap_mutex_;  // innermost
   std::vector<Ino> reap_queue_;

@@ -57,6 +57,8 @@ Result<Stat> OverlayImpl::lookup(Ino directory, std::string_view name) {
   }
   if (found.ino == 0) return Error{ENOENT, "no such name"};
   Stat out = TRY(stat_found(found.ino, found.lower_node ? &*found.lower_node : nullptr));
+  // By file handle: a deleted inode may wait for its last FORGET still.
+  if (name == "." && out.attributes.nlink == 0) return Error{ENOENT, "deleted"};
   nodes_.remember(found.ino);
   return out;
 }

@@ -9,19 +9,19 @@ void NodeTable::remember(Ino ino, uint64_t count) {
   s.nodes[ino].references += count;
 }
 
-bool NodeTable::forget(Ino ino, uint64_t count) {
+NodeTable::Forgotten NodeTable::forget(Ino ino, uint64_t count) {
   Shard& s = shard(ino);
   std::lock_guard lock(s.mutex);
   auto it = s.nodes.find(ino);
-  if (it == s.nodes.end()) return false;
+  if (it == s.nodes.end()) return Forgotten::no;
   if (it->second.references > count) {
     it->second.references -= count;
-    return false;
+    return Forgotten::no;
   }
   bool orphan = it->second.orphan;
   s.nodes.erase(it);
   if (orphan) --orphan_count_;
-  return orphan;
+  return orphan ? Forgotten::orphan : Forgotten::yes;
 }
 
 bool NodeTable::mark_orphan(Ino ino, bool linkable) {

@@ -28,8 +28,9 @@ enum NodeFact : uint8_t {
 class NodeTable {
  public:
   void remember(Ino ino, uint64_t count = 1);
-  // True when these were the last references of an orphan: the caller reaps it.
-  bool forget(Ino ino, uint64_t count);
+  // Whether these were the last references; of an orphan: the caller reaps it.
+  enum class Forgotten { no, yes, orphan };
+  Forgotten forget(Ino ino, uint64_t count);
 
   // False when the kernel has no reference: the caller reaps it now.
   bool mark_orphan(Ino ino, bool linkable);

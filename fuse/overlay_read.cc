@@ -9,6 +9,22 @@
 #include "fuse/overlay_impl.h"
 
 namespace layerfs {
+namespace {
+
+// In a small body, which has no holes of its own, blocks of zeros are holes.
+Result<uint64_t> seek_small(std::string_view content, uint64_t offset, bool data) {
+  constexpr uint64_t kBlock = 4096;
+  while (offset < content.size()) {
+    std::string_view block = content.substr(offset / kBlock * kBlock, kBlock);
+    bool hole = block.find_first_not_of('\0') == block.npos;
+    if (hole != data) return offset;
+    offset = (offset / kBlock + 1) * kBlock;
+  }
+  if (data) return Error{ENXIO, "no more data"};
+  return content.size();
+}
+
+}  // namespace
 
 // Splits [offset, offset+length) of a Body::lower or Body::file by where it is.
 Result<std::vector<OverlayImpl::Segment>> OverlayImpl::segments(Ino ino, const InodeRecord& record,
@@ -94,7 +110,7 @@ Result<uint64_t> OverlayImpl::seek(Ino ino, uint64_t offset, int whence) {
   uint64_t size = record.attributes.size_bytes;
   bool data = whence == SEEK_DATA;
   if (offset >= size) return Error{ENXIO, "past the end"};
-  if (record.body == Body::small) return data ? offset : size;
+  if (record.body == Body::small) return seek_small(TRY(small_content(ino, record)), offset, data);
   auto parts = TRY(segments(ino, record, offset, size - offset));
   for (const Segment& part : parts) {
     Result<uint64_t> found = part.offset;

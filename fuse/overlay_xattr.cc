@@ -95,7 +95,8 @@ Status OverlayImpl::put_access_acl(Transaction& tx, Ino ino, InodeRecord& record
                    says_more ? std::optional<std::string_view>(bytes) : std::nullopt);
 }
 
-Status OverlayImpl::set_xattr(Ino ino, const std::string& name, std::string_view value, int flags) {
+Status OverlayImpl::set_xattr(Ino ino, const std::string& name, std::string_view value, int flags,
+                              bool clear_sgid) {
   if (name.empty() || name.size() > kMaxXattrNameBytes) return Error{ERANGE, "xattr name"};
   if (value.size() > kMaxXattrValueBytes) return Error{E2BIG, "xattr too large"};
   Mutation mutation = TRY(begin_mutation());
@@ -113,6 +114,7 @@ Status OverlayImpl::set_xattr(Ino ino, const std::string& name, std::string_view
   }
   if (name == kAclAccess) {
     TRY(put_access_acl(*tx, ino, record, value));
+    if (clear_sgid) record.attributes.mode &= static_cast<uint16_t>(~02000u);
   } else {
     if (name == kAclDefault && record.attributes.type != FileType::directory) {
       return Error{EACCES, "not a directory"};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fuse/reply.h"
 
+#include <fcntl.h>
+#include <linux/fuse.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -21,6 +23,14 @@ bool drops_privileges(fuse_req_t req) { return caller_of(req).uid != 0; }
 
 const fuse_in_header* current_message() { return t_message; }
 void set_current_message(const fuse_in_header* message) { t_message = message; }
+
+void note_access(Mount& mount, Ino ino) {
+  bool directory = t_message->opcode == FUSE_READDIR || t_message->opcode == FUSE_READDIRPLUS;
+  if (directory ? mount.keep_directory_atime : mount.keep_atime) return;
+  bool opened = t_message->opcode != FUSE_READLINK;
+  if (opened && (reinterpret_cast<const fuse_read_in*>(t_message + 1)->flags & O_NOATIME)) return;
+  mount.overlay.note_access(ino);
+}
 
 mode_t kernel_file_type(FileType type) {
   switch (type) {

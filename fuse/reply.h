@@ -9,6 +9,7 @@
 #include <fuse_lowlevel.h>
 
 #include <exception>
+#include <functional>
 #include <new>
 #include <string>
 
@@ -30,6 +31,11 @@ struct Mount {
   Overlay& overlay;
   Stats& stats;
   IdentityMap ids;
+  bool keep_atime = false;            // noatime
+  bool keep_directory_atime = false;  // nodiratime
+  // Makes the kernel ask for the attributes again: they changed in a way that it does not expect of
+  // the message being answered. Set by the session.
+  std::function<void(Ino)> forget_attributes = {};
 };
 
 inline Mount& mount_of(fuse_req_t req) { return *static_cast<Mount*>(fuse_req_userdata(req)); }
@@ -37,6 +43,10 @@ Caller caller_of(fuse_req_t req);
 // Whether the caller keeps setuid and setgid bits when changing content (CAP_FSETID, which the
 // kernel does not tell for fallocate and copy_file_range: root has it).
 bool drops_privileges(fuse_req_t req);
+
+// Notes that a program reads `ino` for the current READ, READDIR or READLINK, unless the mount or
+// the descriptor (O_NOATIME) wants it otherwise.
+void note_access(Mount& mount, Ino ino);
 
 // The message that this thread is answering, for the flags that libfuse does not pass on.
 const fuse_in_header* current_message();

@@ -117,8 +117,9 @@ class FuseSession : public Session {
   void dispatch(int device, const char* message, size_t size_bytes);
   bool set_aside(int device, const char* message, size_t size_bytes);
   void answer(int device, const char* message, size_t size_bytes);
-  void answer_tmpfile_message(const fuse_in_header* message, size_t size_bytes);
+  void answer_here(RawAnswer answer, const fuse_in_header* message, size_t size_bytes);
   void send_raw(int device, const std::string& reply);
+  void send_inval(Ino ino);
   void wait_for_turns();
 
   Mount& mount_;
@@ -131,6 +132,7 @@ class FuseSession : public Session {
   Listeners listeners_;
   std::atomic<bool> rested_{true};                // on_idle was called since the last message
   const fuse_in_header* init_message_ = nullptr;  // while INIT is being answered
+  bool setxattr_ext_ = false;                     // SETXATTR has a form that libfuse does not know
 
   std::atomic<bool> frozen_{false};
   std::mutex set_aside_mutex_;
@@ -169,6 +171,7 @@ Status FuseSession::open() {
   t_libfuse_said = nullptr;
   if (!status.ok() && !said.empty()) status.error().message += " (" + said + ")";
   TRY(std::move(status));
+  mount_.forget_attributes = [this](Ino ino) { send_inval(ino); };
   unsigned count = std::clamp(std::thread::hardware_concurrency(), 2u, 4u);
   for (unsigned i = 0; i < count; ++i) TRY(add_worker());
   for (auto& worker : workers_)
@@ -240,16 +243,20 @@ Status FuseSession::answer_init() {
 }
 
 // HANDLE_KILLPRIV_V2: the kernel says when setuid bits and capabilities must go, and then need not
-// ask for security.capability before every write. libfuse 3.14 cannot ask for it.
-void add_init_flags(const fuse_in_header* message, iovec* parts, int count) {
-  if (count < 2 || parts[1].iov_len < offsetof(fuse_init_out, max_background)) return;
+// ask for security.capability before every write. SETXATTR_EXT: it says when a new ACL must clear
+// the setgid bit. libfuse 3.14 cannot ask for them. Returns what was added.
+uint32_t add_init_flags(const fuse_in_header* message, iovec* parts, int count) {
+  if (count < 2 || parts[1].iov_len < offsetof(fuse_init_out, max_background)) return 0;
   const auto* in = reinterpret_cast<const fuse_init_in*>(message + 1);
   auto* out = static_cast<fuse_init_out*>(parts[1].iov_base);
-  out->flags |= in->flags & FUSE_HANDLE_KILLPRIV_V2;
+  uint32_t added = in->flags & (FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT);
+  out->flags |= added;
+  return added;
 }
 
 ssize_t FuseSession::send(iovec* parts, int count) {
-  if (init_message_ != nullptr) add_init_flags(init_message_, parts, count);
+  if (init_message_ != nullptr)
+    setxattr_ext_ = add_init_flags(init_message_, parts, count) & FUSE_SETXATTR_EXT;
   return ::writev(t_device, parts, count);
 }
 
@@ -343,19 +350,20 @@ void FuseSession::answer(int device, const char* message, size_t size_bytes) {
   t_session = this;
   t_device = device;
   set_current_message(header);
-  if (header->opcode == FUSE_TMPFILE) return answer_tmpfile_message(header, size_bytes);
+  if (RawAnswer raw = raw_answer(header->opcode, setxattr_ext_))
+    return answer_here(raw, header, size_bytes);
   fuse_buf buffer = {};
   buffer.size = size_bytes;
   buffer.mem = const_cast<char*>(message);
   fuse_session_process_buf(session_, &buffer);
 }
 
-void FuseSession::answer_tmpfile_message(const fuse_in_header* message, size_t size_bytes) {
+void FuseSession::answer_here(RawAnswer answer, const fuse_in_header* message, size_t size_bytes) {
   fuse_out_header header = {};
   header.unique = message->unique;
   Result<std::string> body = Error{EIO, ""};
   try {
-    body = answer_tmpfile(mount_, message, size_bytes);
+    body = answer(mount_, message, size_bytes);
   } catch (const std::exception& e) {
     log_error("inode {}: {}", message->nodeid, e.what());
   }
@@ -373,6 +381,9 @@ void FuseSession::send_raw(int device, const std::string& reply) {
   // Fails only when the connection has ended or the caller is gone: then nobody waits for it.
   [[maybe_unused]] ssize_t written = ::write(device, reply.data(), reply.size());
 }
+
+// Of attributes only, which never waits for anything.
+void FuseSession::send_inval(Ino ino) { fuse_lowlevel_notify_inval_inode(session_, ino, -1, 0); }
 
 // Returns when every message that a worker held at the call has been answered or set aside.
 void FuseSession::wait_for_turns() {

@@ -320,7 +320,8 @@ Result<std::vector<std::string>> ModelFs::list_xattrs(Ino ino) {
   return names;
 }
 
-Status ModelFs::set_xattr(Ino ino, const std::string& name, std::string_view value, int flags) {
+Status ModelFs::set_xattr(Ino ino, const std::string& name, std::string_view value, int flags,
+                          bool /*clear_sgid*/) {
   Node* found = TRY(node(ino));
   bool exists = found->xattrs.count(name) != 0;
   if ((flags & XATTR_CREATE) && exists) return error(EEXIST);

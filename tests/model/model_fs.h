@@ -35,7 +35,8 @@ class ModelFs final : public Overlay {
   Result<std::string> readlink(Ino ino) override;
   Result<std::string> get_xattr(Ino ino, const std::string& name) override;
   Result<std::vector<std::string>> list_xattrs(Ino ino) override;
-  Status set_xattr(Ino ino, const std::string& name, std::string_view value, int flags) override;
+  Status set_xattr(Ino ino, const std::string& name, std::string_view value, int flags,
+                   bool clear_sgid) override;
   Status remove_xattr(Ino ino, const std::string& name) override;
   Result<size_t> read(Ino ino, uint64_t offset, std::span<char> out) override;
   Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv,
@@ -47,6 +48,7 @@ class ModelFs final : public Overlay {
   Status sync(Ino) override { return {}; }
   Status list(Ino directory, uint64_t cookie, const DirectoryVisitor& visit) override;
   Status list_plus(Ino directory, uint64_t cookie, const DirectoryVisitorPlus& visit) override;
+  void note_access(Ino) override {}
   Result<struct statvfs> statfs() override;
   void freeze() override {}
   void thaw() override {}

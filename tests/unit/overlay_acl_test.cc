@@ -89,6 +89,16 @@ TEST_F(AclInOverlayTest, ModeAndAclFollowEachOther) {
   EXPECT_EQ(fs().get_xattr(f_, kAclAccess).error().code, ENODATA);
 }
 
+TEST_F(AclInOverlayTest, ANewAclMayClearTheSetgidBit) {
+  SetAttributes change;
+  change.mode = 02755;
+  ASSERT_TRUE(fs().set_attributes(f_, change, {}).ok());
+  ASSERT_TRUE(fs().set_xattr(f_, kAclAccess, encode_acl(kAcl), 0, false).ok());
+  EXPECT_EQ(fs().stat(f_).value().attributes.mode, 02774);
+  ASSERT_TRUE(fs().set_xattr(f_, kAclAccess, encode_acl(kAcl), 0, true).ok());
+  EXPECT_EQ(fs().stat(f_).value().attributes.mode, 0774);
+}
+
 TEST_F(AclInOverlayTest, DefaultAclReplacesTheUmask) {
   EXPECT_EQ(make(FileType::regular, "before", 0666).attributes.mode, 0600);
   ASSERT_TRUE(fs().set_xattr(d_, kAclDefault, encode_acl(kAcl), 0).ok());

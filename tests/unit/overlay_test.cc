@@ -133,6 +133,7 @@ TEST_F(OverlayTest, ADeletedFileLivesUntilForgotten) {
   EXPECT_EQ(fs().stat(a).value().attributes.nlink, 0u);
   EXPECT_EQ(rig_->read_all(a).value(), std::string(50000, 'z'));
   EXPECT_EQ(fs().link(a, kRootIno, "again").error().code, ENOENT);
+  EXPECT_EQ(fs().lookup(a, ".").error().code, ENOENT);  // by file handle: no way back
   fs().forget(a, 1);
   EXPECT_EQ(fs().stat(a).error().code, ENOENT);
   EXPECT_TRUE(rig_->upper().orphans().value().empty());
@@ -200,6 +201,17 @@ TEST_F(OverlayTest, SeesHoles) {
   EXPECT_EQ(fs().seek(big, 1 << 20, SEEK_DATA).error().code, ENXIO);
   EXPECT_EQ(read("big").substr(65536, 65536), std::string(65536, '\0'));
   EXPECT_EQ(stat("big").attributes.size_bytes, 1u << 20);
+}
+
+TEST_F(OverlayTest, SeesHolesOfSmallFiles) {
+  Ino file = create(ino("d"), "sparse");
+  ASSERT_TRUE(fs().write(file, 9000, "x", false).ok());
+  EXPECT_EQ(fs().seek(file, 0, SEEK_DATA).value(), 8192u);
+  EXPECT_EQ(fs().seek(file, 8500, SEEK_DATA).value(), 8500u);
+  EXPECT_EQ(fs().seek(file, 100, SEEK_HOLE).value(), 100u);
+  EXPECT_EQ(fs().seek(file, 8192, SEEK_HOLE).value(), 9001u);
+  ASSERT_TRUE(fs().set_attributes(file, {.size_bytes = 5000}, kRoot).ok());
+  EXPECT_EQ(fs().seek(file, 0, SEEK_DATA).error().code, ENXIO);
 }
 
 TEST_F(OverlayTest, DeviceZeroZeroIsADeviceLikeAnyOther) {
