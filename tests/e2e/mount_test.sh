@@ -67,6 +67,58 @@ kill -TERM "$(pid_of c)"
 wait_unmounted c
 M=$(mount_container img c)
 assert_eq "$(cat "$M/more")" again "after SIGTERM"
+
+step "unmounted lazily with a file open: what is written till it is closed is kept"
+exec 8>"$M/late"
+umount -l "$M"
+echo late >&8
+exec 8>&-
+wait_unmounted c
+M=$(mount_container img c)
+assert_eq "$(cat "$M/late")" late "written after umount -l"
+
+step "a mount point that disappears ends the mount in order"
+echo last >"$M/last"
+unshare --mount --propagation private sh -c 'umount "$1" && rmdir "$1"' - "$M"
+wait_unmounted c
+assert_missing "$M"
+refuses 'not mounted' lf umount c
+M=$(mount_container img c)
+assert_eq "$(cat "$M/last")" last "written before"
+
+step "a client that does not read, and a program killed while it waits for a freeze"
+python3 - "$STORE/containers/c/control" "$M" <<'EOF'
+import os, signal, socket, subprocess, sys, time
+control, mount = sys.argv[1:]
+def connect():
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(20)
+    client.connect(control)
+    return client
+deaf = connect()
+try:
+    for _ in range(20000):
+        deaf.sendall(b'{"op":"stats"}\n')
+except OSError:
+    pass
+other = connect()
+other.sendall(b'{"op":"stats"}\n')
+assert b'"ok":true' in other.recv(65536), 'a deaf client blocks the others'
+freezer = connect()
+freezer.sendall(b'{"op":"freeze"}\n')
+assert b'"ok":true' in freezer.recv(65536)
+writer = subprocess.Popen(['touch', mount + '/held'])
+time.sleep(0.3)
+writer.send_signal(signal.SIGKILL)
+freezer.close()
+assert writer.wait(20) is not None
+deaf.close()
+EOF
+touch "$M/after"
+rm -f "$M/held"
+lf umount c
+M=$(mount_container img c)
+[ -e "$M/after" ] || fail "lost after an interrupted call"
 lf umount c
 
 step "read-only"
@@ -75,6 +127,20 @@ name=$(lf mount --read-only img "$WORK/empty")
 assert_eq "$(cat "$WORK/empty/etc/name")" image "read-only content"
 lf umount "$WORK/empty"
 ! lf --json ps | grep -q "$name" || fail "a read-only mount left its container"
+
+step "usual mount options say nothing; fsname= names the source, and the type is fuse alone"
+name=$(lf mount -o rw,noatime,nodiratime,relatime,nodev,fsname=my:disk img "$WORK/empty" 2>&1)
+assert_match "$(grep " $WORK/empty " /proc/self/mounts)" '^my:disk [^ ]+ fuse rw,.*no(dev|atime)' \
+  "mount table"
+refuses 'not empty' lf mount img "$WORK/empty"
+lf stats "$WORK/empty" >/dev/null
+lf umount "$WORK/empty"
+wait_unmounted "$name"
+lf mount -o fsname=x --container "$name" img "$WORK/empty" >/dev/null
+kill -9 "$(pid_of "$name")"
+wait_unmounted "$name"
+lf umount "$WORK/empty"
+assert_eq "$(mounts_below "$WORK")" "" "mounts left"
 
 step "twenty at once, each with its own changes"
 for i in $(seq 20); do
