@@ -6,15 +6,16 @@
 namespace layerfs {
 
 // tools/cmd_NAME.cc
-#define LAYERFS_COMMANDS(X)                                                                      \
-  X(import)                                                                                      \
-  X(images)                                                                                      \
-  X(layers)                                                                                      \
-  X(inspect)                                                                                     \
-  X(history)                                                                                     \
-  X(tag)                                                                                         \
-  X(rmi) X(export) X(mount) X(umount) X(ps) X(diff) X(commit) X(rm) X(stats) X(df) X(gc) X(fsck) \
-      X(dump)
+#define LAYERFS_COMMANDS(X)                                                               \
+  X(import)                                                                               \
+  X(images)                                                                               \
+  X(layers)                                                                               \
+  X(inspect)                                                                              \
+  X(history)                                                                              \
+  X(tag)                                                                                  \
+  X(rmi)                                                                                  \
+  X(export) X(mount) X(umount) X(ps) X(diff) X(commit) X(rm) X(stats) X(df) X(gc) X(fsck) \
+      X(optimize) X(dump)
 
 #define LAYERFS_DECLARE(name) void add_##name(CommandLine& line);
 LAYERFS_COMMANDS(LAYERFS_DECLARE)

@@ -11,8 +11,6 @@
 namespace layerfs {
 namespace {
 
-constexpr int kZstdLevel = 3;
-
 Error damaged(GroupId number, const char* what) {
   return {EUCLEAN, fmt::format("group {} is damaged: {}", number, what)};
 }
@@ -84,17 +82,18 @@ Result<std::string> decode_group(GroupId number, std::string_view record, const 
 
 // Two contexts: each keeps its tables at the size its windows need.
 struct GroupEncoder::State {
-  ZSTD_CCtx* alone = new_context();
-  ZSTD_CCtx* with_prefix = new_context();
+  ZSTD_CCtx* alone;
+  ZSTD_CCtx* with_prefix;
   std::string prefix;
 
+  explicit State(int level) : alone(new_context(level)), with_prefix(new_context(level)) {}
   ~State() {
     ZSTD_freeCCtx(alone);
     ZSTD_freeCCtx(with_prefix);
   }
-  static ZSTD_CCtx* new_context() {
+  static ZSTD_CCtx* new_context(int level) {
     ZSTD_CCtx* context = ZSTD_createCCtx();
-    ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, kZstdLevel);
+    ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level);
     ZSTD_CCtx_setParameter(context, ZSTD_c_contentSizeFlag, 0);  // the record has it
     return context;
   }
@@ -107,7 +106,7 @@ struct GroupEncoder::State {
   }
 };
 
-GroupEncoder::GroupEncoder() : state_(std::make_unique<State>()) {}
+GroupEncoder::GroupEncoder(int zstd_level) : state_(std::make_unique<State>(zstd_level)) {}
 GroupEncoder::~GroupEncoder() = default;
 
 Result<std::string> GroupEncoder::encode(GroupId number, std::string_view raw,

@@ -22,6 +22,7 @@ namespace layerfs {
 inline constexpr uint8_t kGroupRecordVersion = 1;
 // Bases of bases of bases…: no writer goes deeper, and no reader follows.
 inline constexpr size_t kMaxBaseDepth = 32;
+inline constexpr int kImportLevel = 3;  // zstd's
 
 enum class GroupCodec : uint8_t { plain = 0, zstd = 1 };
 
@@ -47,7 +48,7 @@ struct GroupBase {
 // Compresses with reused contexts; one thread at a time.
 class GroupEncoder {
  public:
-  GroupEncoder();
+  explicit GroupEncoder(int zstd_level = kImportLevel);
   ~GroupEncoder();
   // Without bases, and plain, when compression does not make it smaller.
   Result<std::string> encode(GroupId number, std::string_view raw,

@@ -32,10 +32,11 @@ Result<std::vector<ChunkAddress>> decode_addresses(std::string_view record) {
   return out;
 }
 
-GroupWriter::GroupWriter(Database& database, GroupId first, ReadBase read)
+GroupWriter::GroupWriter(Database& database, GroupId first, ReadBase read, GroupSettings settings)
     : database_(database),
       read_(std::move(read)),
-      similarity_(database, {}),
+      settings_(settings),
+      similarity_(database, settings.limits),
       table_path_(database.path() + ".ingest"),
       first_pending_(first),
       next_compress_(first),
@@ -120,7 +121,7 @@ void GroupWriter::fail(Error error) {
 }
 
 void GroupWriter::compress_loop() {
-  GroupEncoder encoder;
+  GroupEncoder encoder(settings_.zstd_level);
   while (true) {
     {
       std::unique_lock lock(mutex_);
@@ -142,9 +143,7 @@ Status GroupWriter::compress_next(GroupEncoder& encoder) {
     number = next_compress_++;
     raw = job(number).raw;
   }
-  std::vector<GroupId> numbers = TRY(choose_bases(number, *raw));
-  std::vector<GroupBase> bases = TRY(read_bases(numbers));
-  auto record = std::make_shared<const std::string>(TRY(encoder.encode(number, *raw, bases)));
+  auto record = std::make_shared<const std::string>(TRY(make_record(encoder, number, raw.get())));
   std::lock_guard lock(mutex_);
   Job& done = job(number);
   stored_bytes_ += record->size();
@@ -154,18 +153,31 @@ Status GroupWriter::compress_next(GroupEncoder& encoder) {
   return {};
 }
 
-Result<std::vector<GroupId>> GroupWriter::choose_bases(GroupId number, const std::string& raw) {
-  std::vector<uint64_t> features = group_features(raw);
-  {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return stopping_ || !failure_.ok() || next_choose_ == number; });
-    if (stopping_ || !failure_.ok()) return Error{ECANCELED, "the import was given up"};
-  }
-  auto bases = TRY(similarity_.choose(number, raw.size(), features));
+// Empty: there is no group.
+Result<std::string> GroupWriter::make_record(GroupEncoder& encoder, GroupId number,
+                                             const std::string* raw) {
+  std::vector<uint64_t> features;
+  std::vector<GroupId> numbers;
+  if (raw != nullptr) features = group_features(*raw);
+  TRY(wait_to_choose(number));
+  if (raw != nullptr) numbers = TRY(similarity_.choose(number, raw->size(), features));
+  chosen();
+  if (raw == nullptr) return std::string();
+  std::vector<GroupBase> bases = TRY(read_bases(numbers));
+  return encoder.encode(number, *raw, bases);
+}
+
+Status GroupWriter::wait_to_choose(GroupId number) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return stopping_ || !failure_.ok() || next_choose_ == number; });
+  if (stopping_ || !failure_.ok()) return Error{ECANCELED, "the import was given up"};
+  return {};
+}
+
+void GroupWriter::chosen() {
   std::lock_guard lock(mutex_);
   ++next_choose_;
   changed_.notify_all();
-  return bases;
 }
 
 // A base that turns out to be damaged is none.
@@ -201,7 +213,7 @@ void GroupWriter::table_loop() {
     }
     Status status;
     if (record != nullptr) {
-      status = add_to_table(number, *record);
+      if (!record->empty()) status = add_to_table(number, *record);
       finish = status.ok() && (table_bytes_ >= kTableBytes || table_chunks_ >= kTableChunks);
       ++number;
     }
@@ -233,6 +245,7 @@ Status GroupWriter::add_to_table(GroupId number, const std::string& record) {
 
 // The table holds the groups [first_pending_, end).
 Status GroupWriter::finish_table(GroupId end) {
+  if (!table_) return write_index(end);  // only numbers without groups
   rocksdb::Status s = table_->Finish();
   if (!s.ok()) return rocksdb_error(s, "write '" + table_path_ + "'");
   TRY(database_.ingest_groups(table_path_));

@@ -42,16 +42,21 @@ struct IndexEntry {
 void append_address(std::string& record, ChunkAddress address);
 Result<std::vector<ChunkAddress>> decode_addresses(std::string_view record);
 
+struct GroupSettings {
+  int zstd_level = kImportLevel;
+  BaseLimits limits;
+};
+
 class GroupWriter {
  public:
   using Bytes = GroupBytes;
 
   // `read` is called by the threads for bases, pending ones, too.
-  GroupWriter(Database& database, GroupId first, ReadBase read);
+  GroupWriter(Database& database, GroupId first, ReadBase read, GroupSettings settings = {});
   ~GroupWriter();  // what is not ingested is dropped
 
   GroupId next_number() const { return next_submit_; }
-  // Gives the group next_number().
+  // Gives the group next_number(). Without bytes: that number gets no group.
   Status submit(Bytes raw, std::vector<IndexEntry> entries);
   Status flush();
   // Drops what is not ingested and forgets a failure; the next group gets number `next`.
@@ -78,7 +83,9 @@ class GroupWriter {
   void stop();
   void compress_loop();
   Status compress_next(GroupEncoder& encoder);
-  Result<std::vector<GroupId>> choose_bases(GroupId number, const std::string& raw);
+  Result<std::string> make_record(GroupEncoder& encoder, GroupId number, const std::string* raw);
+  Status wait_to_choose(GroupId number);
+  void chosen();
   Result<std::vector<GroupBase>> read_bases(const std::vector<GroupId>& numbers);
   void table_loop();
   Status add_to_table(GroupId number, const std::string& record);
@@ -89,6 +96,7 @@ class GroupWriter {
 
   Database& database_;
   const ReadBase read_;
+  const GroupSettings settings_;
   SimilarityIndex similarity_;  // used by the thread whose group is next_choose_
   const std::string table_path_;
   std::vector<std::thread> threads_;

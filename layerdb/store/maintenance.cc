@@ -235,6 +235,15 @@ Result<std::vector<GroupRange>> delete_groups(Database& database,
   return deleted;
 }
 
+Status compact_groups(Database& database, const GroupRange& range) {
+  std::string first = be64(range.first), last = be64(range.last);
+  rocksdb::Slice from = first, to = last;
+  rocksdb::Status s = database.db().CompactRange(rocksdb::CompactRangeOptions(),
+                                                 database.handle(Family::groups), &from, &to);
+  if (!s.ok()) return rocksdb_error(s, "compact groups");
+  return {};
+}
+
 Status delete_groups_from(Database& database, GroupId first) {
   if (TRY(database.last_number(Family::groups)) < first) return {};
   rocksdb::Status s = delete_files(database, {{first, UINT64_MAX}});

@@ -56,6 +56,8 @@ Status for_each_record(
 // the other dead groups stay, whole and usable. `dead` is sorted and does not overlap.
 Result<std::vector<GroupRange>> delete_groups(Database& database,
                                               const std::vector<GroupRange>& dead);
+// Brings records of these groups that are written over, or deleted, out of the table files.
+Status compact_groups(Database& database, const GroupRange& range);
 // Drops all groups from `first` on: what an import that was given up had stored.
 Status delete_groups_from(Database& database, GroupId first);
 
@@ -70,9 +72,8 @@ struct FamilySize {
   uint64_t file_count = 0;
 };
 std::vector<FamilySize> family_sizes(Database& database);
-inline constexpr Family kAllFamilies[] = {Family::meta,         Family::groups,
-                                          Family::chunk_index,  Family::objects,
-                                          Family::object_index, Family::catalog,
-                                          Family::similar};
+inline constexpr Family kAllFamilies[] = {
+    Family::meta,         Family::groups,  Family::chunk_index, Family::objects,
+    Family::object_index, Family::catalog, Family::similar};
 
 }  // namespace layerfs

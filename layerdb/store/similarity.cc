@@ -67,27 +67,27 @@ Result<GroupId> decode_similar(std::string_view record) {
 
 Result<std::vector<GroupId>> SimilarityIndex::choose(GroupId number, size_t raw_bytes,
                                                      const std::vector<uint64_t>& features) {
-  Hits hits = TRY(look_up(features));
+  Hits hits = TRY(look_up(number, features));
   std::vector<GroupId> bases;
   Closure closure;
   size_t covered = 0;
   for (const Candidate& candidate : hits.candidates) {
     if (bases.size() == limits_.max_bases) break;
-    if (candidate.group >= number || !TRY(add(candidate.group, raw_bytes, closure))) continue;
+    if (!TRY(add(candidate.group, raw_bytes, closure))) continue;
     bases.push_back(candidate.group);
     covered += candidate.votes;
   }
   if (covered * kMinCoveredDivisor < features.size() || bases.empty()) {
     bases.clear();
     closure.clear();
-    if (TRY(lean_on_previous(number, raw_bytes, closure))) bases.push_back(number - 1);
+    bases = TRY(previous_groups(number, raw_bytes, closure));
   }
   closure.emplace_back(number, static_cast<uint32_t>(raw_bytes));
   remember(number, std::move(closure));
   // What a base has already is left to the base, of which later groups can build, too.
   if (bases.empty()) hits.found.assign(features.size(), false);
   TRY(write(number, features, hits.found));
-  std::reverse(bases.begin(), bases.end());  // zstd finds the end of its prefix nearer
+  std::reverse(bases.begin(), bases.end());
   return bases;
 }
 
@@ -96,7 +96,8 @@ void SimilarityIndex::clear() {
   remembered_.clear();
 }
 
-Result<SimilarityIndex::Hits> SimilarityIndex::look_up(const std::vector<uint64_t>& features) {
+Result<SimilarityIndex::Hits> SimilarityIndex::look_up(GroupId number,
+                                                       const std::vector<uint64_t>& features) {
   Hits hits;
   rocksdb::PinnableSlice value;
   for (uint64_t feature : features) {
@@ -105,6 +106,7 @@ Result<SimilarityIndex::Hits> SimilarityIndex::look_up(const std::vector<uint64_
     if (!found.ok() && found.error().code != EUCLEAN) return found.error();
     GroupId group = 0;
     if (found.ok() && *found) group = decode_similar({value.data(), value.size()}).value_or(0);
+    if (group >= number) group = 0;  // left by a crash, or not yet recompressed
     hits.found.push_back(group != 0);
     if (group == 0) continue;
     auto same = [&](const Candidate& candidate) { return candidate.group == group; };
@@ -150,11 +152,16 @@ Result<bool> SimilarityIndex::add(GroupId base, size_t raw_bytes, Closure& closu
   return true;
 }
 
-Result<bool> SimilarityIndex::lean_on_previous(GroupId number, size_t raw_bytes, Closure& closure) {
-  if (number < 2) return false;
-  const Closure* previous = TRY(closure_of(number - 1));
-  if (previous == nullptr || previous->size() >= limits_.max_run) return false;
-  return add(number - 1, raw_bytes, closure);
+Result<std::vector<GroupId>> SimilarityIndex::previous_groups(GroupId number, size_t raw_bytes,
+                                                              Closure& closure) {
+  std::vector<GroupId> bases;
+  for (GroupId base = number; base-- > 1 && bases.size() < limits_.max_bases;) {
+    Closure joined = closure;
+    if (!TRY(add(base, raw_bytes, joined)) || joined.size() >= limits_.max_run) break;
+    closure = std::move(joined);
+    bases.push_back(base);
+  }
+  return bases;
 }
 
 const SimilarityIndex::Closure* SimilarityIndex::remember(GroupId group, Closure closure) {

@@ -9,8 +9,8 @@
 // choose() lets a group's features vote. Groups with the most votes become its bases when together
 // they have at least 1/kMinCoveredDivisor of its features and decoding it stays within the limit:
 // the group, its bases, theirs and so on (its closure) may have so many bytes. A group that
-// resembles nothing may lean on the one before it, every second one. Only the votes decide, never
-// the size compression reaches: so the choice is quick, and the same whatever threads do.
+// resembles nothing may lean on those just before it, in runs of so many. Only the votes decide,
+// never the size compression reaches: so the choice is quick, and the same whatever threads do.
 //
 // A record is only a hint. It may name a group that is gone, or another that got its number after
 // a crash: a closure is read from the groups themselves, and what cannot be read is no base.
@@ -69,11 +69,11 @@ class SimilarityIndex {
     std::vector<bool> found;            // for each feature
   };
 
-  Result<Hits> look_up(const std::vector<uint64_t>& features);
+  Result<Hits> look_up(GroupId number, const std::vector<uint64_t>& features);
   // Null: the group cannot be a base.
   Result<const Closure*> closure_of(GroupId group, size_t depth = 0);
   Result<bool> add(GroupId base, size_t raw_bytes, Closure& closure);
-  Result<bool> lean_on_previous(GroupId number, size_t raw_bytes, Closure& closure);
+  Result<std::vector<GroupId>> previous_groups(GroupId number, size_t raw_bytes, Closure& closure);
   const Closure* remember(GroupId group, Closure closure);
   Status write(GroupId number, const std::vector<uint64_t>& features,
                const std::vector<bool>& skip);

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Recompressing: the same bytes under the same numbers, smaller; readers go on; a run that was
+// stopped or failed leaves a whole store and the next one goes on.
+#include "layerdb/store/recompress.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "layerdb/base/coding.h"
+#include "layerdb/ops/fsck.h"
+#include "layerdb/ops/gc.h"
+#include "layerdb/ops/remove_image.h"
+#include "layerdb/store/catalog.h"
+#include "layerdb/store/chunk_store.h"
+#include "layerdb/store/maintenance.h"
+#include "tests/support/faulty_env.h"
+#include "tests/support/random.h"
+#include "tests/support/result_matchers.h"
+#include "tests/support/store_images.h"
+#include "tests/support/temp_dir.h"
+
+namespace layerfs {
+namespace {
+
+using test_support::FaultyEnv;
+using test_support::Random;
+using test_support::TempDir;
+
+class Recompress : public ::testing::Test {
+ protected:
+  Recompress() : store_(VALUE(Store::open(dir_.path(), {.env = &env_}))) {
+    for (int version = 0; version < 4; ++version) {
+      if (version == 0) bytes_ = random_.text(500'000);
+      for (size_t at = random_.below(600); at < bytes_.size(); at += 600 + random_.below(600))
+        bytes_.replace(at, 4, random_.text(6));
+      ModelTree tree = empty_model();
+      tree.root.children["f"] = model_file(*store_, bytes_);
+      tree.root.children["g"] = model_file(*store_, random_.text(100'000));
+      publish_image(*store_, tree, "v:" + std::to_string(version));
+    }
+  }
+  // Every group decoded, each by a cold reader.
+  std::map<GroupId, std::string> contents(Store& store) {
+    std::map<GroupId, std::string> out;
+    std::vector<GroupId> numbers;
+    EXPECT_TRUE(for_each_group(store.database(), [&](const GroupInfo& info) {
+                  numbers.push_back(info.number);
+                  return true;
+                }).ok());
+    for (GroupId number : numbers) out[number] = *VALUE(store.chunks().read_group(number));
+    return out;
+  }
+  uint64_t stored_bytes() {
+    uint64_t sum = 0;
+    EXPECT_TRUE(for_each_group(store_->database(), [&](const GroupInfo& info) {
+                  sum += info.stored_bytes;
+                  return true;
+                }).ok());
+    return sum;
+  }
+  void expect_whole() {
+    for (const Finding& f : VALUE(check_store(*store_)).findings) ADD_FAILURE() << f.to_string();
+  }
+
+  TempDir dir_;
+  Random random_;
+  FaultyEnv env_;
+  std::unique_ptr<Store> store_;
+  std::string bytes_;
+};
+
+TEST_F(Recompress, SmallerAndTheSame) {
+  auto before = contents(*store_);
+  uint64_t stored = stored_bytes();
+  auto reader = VALUE(Store::open(dir_.path(), {.read_only = true, .group_cache_bytes = 0}));
+  RecompressResult result = VALUE(recompress_groups(*store_, {}));
+  EXPECT_EQ(result.groups, before.size());
+  EXPECT_LT(stored_bytes(), stored);
+  EXPECT_LT(result.bytes_after, result.bytes_before);
+  EXPECT_EQ(contents(*store_), before);
+  EXPECT_EQ(contents(*reader), before);  // what it has open is gone from the directory
+  expect_whole();
+  for (const auto& [number, bytes] : before) {
+    auto cold = VALUE(Store::open(dir_.path(), {.read_only = true}));
+    EXPECT_EQ(*VALUE(cold->chunks().read_group(number)), bytes);
+    EXPECT_LE(cold->chunks().counters().decoded_bytes, kOptimizedLimits.max_closure_bytes);
+  }
+  EXPECT_EQ(VALUE(recompress_groups(*store_, {})).groups, 0u);
+}
+
+TEST_F(Recompress, GoesOnWhereItWasStopped) {
+  auto before = contents(*store_);
+  std::atomic<bool> cancelled = false;
+  RecompressOptions options{.cancelled = &cancelled, .batch_bytes = 200'000};
+  options.progress = [&](uint64_t done, uint64_t total, const std::string&) {
+    cancelled = done >= total / 2;
+  };
+  EXPECT_ERRNO(recompress_groups(*store_, options), ECANCELED);
+  EXPECT_EQ(contents(*store_), before);
+  expect_whole();
+  cancelled = false;
+  options.progress = nullptr;
+  uint64_t rest = VALUE(recompress_groups(*store_, options)).groups;
+  EXPECT_GT(rest, 0u);
+  EXPECT_LE(rest, before.size() / 2 + 1);
+  EXPECT_EQ(contents(*store_), before);
+  ModelTree tree = empty_model();
+  tree.root.children["f"] = model_file(*store_, random_.text(100'000) + bytes_);
+  publish_image(*store_, tree, "new:1");
+  uint64_t all = contents(*store_).size();
+  EXPECT_EQ(VALUE(recompress_groups(*store_, {})).groups, all - before.size());
+  expect_whole();
+}
+
+TEST_F(Recompress, LeavesAWholeStoreWhereverItFails) {
+  auto before = contents(*store_);
+  RecompressOptions options{.batch_bytes = 200'000};
+  int failures = 0;
+  for (int n = 0;; n += 7) {
+    env_.fail_after(n, rocksdb::Status::IOError("faulty"));
+    Result<RecompressResult> result = recompress_groups(*store_, options);
+    bool failed = env_.failed();
+    env_.work_again();
+    store_->discard();
+    EXPECT_EQ(contents(*store_), before);
+    if (result.ok() && !failed) break;
+    failures += result.ok() ? 0 : 1;
+  }
+  EXPECT_GT(failures, 3);
+  expect_whole();
+  EXPECT_EQ(VALUE(recompress_groups(*store_, options)).groups, 0u);
+}
+
+TEST_F(Recompress, PassesGapsAndDamage) {
+  ASSERT_OK(remove_image(*store_, "v:1"));
+  VALUE(collect_garbage(*store_, false));
+  auto before = contents(*store_);
+  GroupId damaged = before.rbegin()->first;
+  std::string record = *VALUE(store_->database().get(Family::groups, be64(damaged)));
+  auto put = [&](const std::string& value) {
+    rocksdb::WriteBatch batch;
+    batch.Put(store_->database().handle(Family::groups), be64(damaged), value);
+    ASSERT_OK(store_->database().write(batch));
+    ASSERT_OK(store_->database().flush({Family::groups}));
+    store_.reset();
+    store_ = VALUE(Store::open(dir_.path(), {.env = &env_}));
+  };
+  put(record.substr(0, record.size() / 2));
+  EXPECT_EQ(VALUE(recompress_groups(*store_, {})).groups, before.size() - 1);
+  put(record);
+  EXPECT_EQ(contents(*store_), before);
+  expect_whole();
+}
+
+TEST_F(Recompress, NeedsAStoreForWriting) {
+  auto reader = VALUE(Store::open(dir_.path(), {.read_only = true}));
+  EXPECT_ERRNO(recompress_groups(*reader, {}), EROFS);
+}
+
+}  // namespace
+}  // namespace layerfs
