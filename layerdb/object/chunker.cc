@@ -49,17 +49,40 @@ inline size_t find_cut(const uint8_t* bytes, size_t from, size_t to, uint64_t& h
   return to;
 }
 
+template <size_t kTarget, uint64_t kHard, uint64_t kEasy>
+size_t cut_chunk(std::string_view bytes) {
+  constexpr size_t kMin = kTarget / 4, kMax = kTarget * 2;
+  if (bytes.size() <= kMin) return bytes.size();
+  const uint8_t* data = reinterpret_cast<const uint8_t*>(bytes.data());
+  size_t end = std::min(bytes.size(), kMax);
+  size_t target = std::min(end, kTarget);
+  uint64_t hash = 0;
+  size_t cut = find_cut<kHard>(data, kMin, target, hash);
+  if (cut == target) cut = find_cut<kEasy>(data, target, end, hash);
+  return cut;
+}
+
+constexpr uint64_t without_lowest(uint64_t mask) { return mask & (mask - 1); }
+constexpr uint64_t kOneMore = 0x8000;  // below the lowest bit of both
+static_assert(kMinChunkBytes == kTargetChunkBytes / 4 && kMaxChunkBytes == kTargetChunkBytes * 2);
+
 }  // namespace
 
+template <>
+size_t next_chunk_size_of<16 * 1024>(std::string_view bytes) {
+  return cut_chunk<16 * 1024, without_lowest(kMaskHard), without_lowest(kMaskEasy)>(bytes);
+}
+template <>
+size_t next_chunk_size_of<32 * 1024>(std::string_view bytes) {
+  return cut_chunk<32 * 1024, kMaskHard, kMaskEasy>(bytes);
+}
+template <>
+size_t next_chunk_size_of<64 * 1024>(std::string_view bytes) {
+  return cut_chunk<64 * 1024, kMaskHard | kOneMore, kMaskEasy | kOneMore>(bytes);
+}
+
 size_t next_chunk_size(std::string_view bytes) {
-  if (bytes.size() <= kMinChunkBytes) return bytes.size();
-  const uint8_t* data = reinterpret_cast<const uint8_t*>(bytes.data());
-  size_t end = std::min(bytes.size(), kMaxChunkBytes);
-  size_t target = std::min(end, kTargetChunkBytes);
-  uint64_t hash = 0;
-  size_t cut = find_cut<kMaskHard>(data, kMinChunkBytes, target, hash);
-  if (cut == target) cut = find_cut<kMaskEasy>(data, target, end, hash);
-  return cut;
+  return next_chunk_size_of<kTargetChunkBytes>(bytes);
 }
 
 }  // namespace layerfs

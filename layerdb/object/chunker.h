@@ -19,4 +19,15 @@ inline constexpr size_t kMaxChunkBytes = 64 * 1024;
 // `bytes` must hold kMaxChunkBytes or be the end of the content.
 size_t next_chunk_size(std::string_view bytes);
 
+// The same with another target (16, 32 or 64 KiB; from a quarter to twice of it), to measure what
+// the target matters. With kTargetChunkBytes it is next_chunk_size.
+template <size_t target_bytes>
+size_t next_chunk_size_of(std::string_view bytes);
+template <>
+size_t next_chunk_size_of<16 * 1024>(std::string_view bytes);
+template <>
+size_t next_chunk_size_of<32 * 1024>(std::string_view bytes);
+template <>
+size_t next_chunk_size_of<64 * 1024>(std::string_view bytes);
+
 }  // namespace layerfs
