@@ -170,7 +170,9 @@ WORK = (
     + cold_and_warm("tar of everything", tar_all)
     + cold_and_warm("grep -r python3", grep_tree)
     + cold_and_warm("start python3", program("python3 -c 'import json,http.server,asyncio'"))
-    + cold_and_warm("start java", program("java -version"))
+    + cold_and_warm("start java", program(
+        # No /proc there, by which it would find its libraries.
+        "LD_LIBRARY_PATH=/usr/lib/jvm/default-java/lib java -version"))
     + cold_and_warm("start node", program("node -e 0"))
     + [Work("gcc hello.c cold", program("gcc -o /tmp/hello /tmp/hello.c"), hello_source, cold=True,
             touches=("tmp",)),
