@@ -137,9 +137,11 @@ class StoreLower : public Lower {
       auto position = TRY(find_rank(objects_, chain_.links, ino - first_linked_));
       return Found{std::move(position.page), position.index, 0};
     }
-    Found found{root_, 0, 0};
-    Ino number = kRootIno;
+    Finger finger = recent_parent(ino);
+    Found found = finger.found;
+    Ino number = finger.number;
     while (number != ino) {
+      finger = {found, number};
       auto position = find_delta(objects_, found.page->tree(found.index).page, ino - number);
       if (!position.ok()) {
         if (position.error().code != ENOENT) return position.error();
@@ -148,9 +150,28 @@ class StoreLower : public Lower {
       found = {std::move(position->page), position->index, number};
       number += position->delta;
     }
+    remember_parent(finger);
     // The number that one name of a hard-linked inode takes is not the inode's.
     if (found.page->link_id(found.index) != 0) return no_inode(ino);
     return found;
+  }
+
+  // Inodes are asked for in runs of the same directory: the search begins at the one that the last
+  // search ended in, if the inode is anywhere below it, and else at the root.
+  struct Finger {
+    Found found;  // of a directory
+    Ino number = 0;
+  };
+  Finger recent_parent(Ino ino) {
+    std::lock_guard lock(finger_mutex_);
+    const Found& found = finger_.found;
+    bool below = found.page != nullptr && ino > finger_.number &&
+                 ino - finger_.number <= found.page->tree(found.index).inode_count;
+    return below ? finger_ : Finger{{root_, 0, 0}, kRootIno};
+  }
+  void remember_parent(const Finger& finger) {
+    std::lock_guard lock(finger_mutex_);
+    finger_ = finger;
   }
 
   // Lookups come in runs for few directories, and finding one takes a search per level.
@@ -235,6 +256,8 @@ class StoreLower : public Lower {
   ChunkStore& chunks_;
   const ChainRecord chain_;
   std::array<RecentDirectory, kRecentDirectories> recent_;
+  std::mutex finger_mutex_;
+  Finger finger_;
   std::shared_ptr<const TreePage> root_;
   Ino first_linked_ = 0;
   Ino inode_limit_ = 0;

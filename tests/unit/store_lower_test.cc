@@ -166,6 +166,18 @@ TEST(StoreLower, AgreesWithModel) {
     EXPECT_EQ((*lower)->content_bytes(), model_content_bytes(model));
     EXPECT_EQ((*lower)->locate(kRootIno).error().code, EINVAL);
     LowerChecker(**lower, model).check();
+    // A search begins where the last one ended: in any order it must end at the same place.
+    std::vector<Result<Lower::Location>> located;
+    for (Ino ino = 2; ino < (*lower)->inode_limit(); ++ino)
+      located.push_back((*lower)->locate(ino));
+    for (int i = 0; i < 300 && !located.empty(); ++i) {
+      size_t at = random() % located.size();
+      auto again = (*lower)->locate(at + 2);
+      ASSERT_EQ(again.ok(), located[at].ok());
+      if (!again.ok()) continue;
+      EXPECT_EQ(again->parent, located[at]->parent);
+      EXPECT_EQ(again->name, located[at]->name);
+    }
   }
 }
 
