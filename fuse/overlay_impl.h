@@ -142,6 +142,7 @@ class OverlayImpl final : public Overlay {
   void clear_name(Transaction& tx, Ino directory, std::string_view name, bool over_lower);
   Result<InodeRecord> new_record(Transaction& tx, Ino ino, Ino directory, const InodeRecord& parent,
                                  const NewNode& node, const Caller& caller);
+  uint8_t facts_of_new(Ino directory) const;
   // One name less; true when it was the last: call orphaned() once applied.
   bool drop_name(Transaction& tx, Ino ino, InodeRecord& record, Timestamp when);
   void orphaned(Ino ino);

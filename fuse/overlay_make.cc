@@ -78,6 +78,12 @@ Result<InodeRecord> OverlayImpl::new_record(Transaction& tx, Ino ino, Ino direct
   return record;
 }
 
+// So that neither the kernel's questions about a new inode nor its first write search for them.
+uint8_t OverlayImpl::facts_of_new(Ino directory) const {
+  bool no_acl = nodes_.has(directory, kNoDefaultAcl);  // nothing was inherited
+  return static_cast<uint8_t>(kNoCapability | (no_acl ? kNoAccessAcl | kNoDefaultAcl : 0));
+}
+
 Result<Stat> OverlayImpl::make(Ino directory, std::string_view name, const NewNode& node,
                                const Caller& caller) {
   TRY(check_name(name));
@@ -96,7 +102,7 @@ Result<Stat> OverlayImpl::make(Ino directory, std::string_view name, const NewNo
   tx->put_inode(directory, parent);
   TRY(set_name(*tx, directory, name, ino, node.type, found.over_lower));
   TRY(apply(std::move(tx)));
-  nodes_.remember(ino);
+  nodes_.remember(ino, 1, facts_of_new(directory));
   return stat_record(ino, record);
 }
 
@@ -115,7 +121,7 @@ Result<Stat> OverlayImpl::make_unnamed(Ino directory, uint32_t mode, bool linkab
   tx->put_inode(ino, record);
   tx->put_orphan(ino);
   TRY(apply(std::move(tx)));
-  nodes_.remember(ino);
+  nodes_.remember(ino, 1, facts_of_new(directory));
   nodes_.mark_orphan(ino, linkable);
   return stat_record(ino, record);
 }

@@ -3,10 +3,12 @@
 
 namespace layerfs {
 
-void NodeTable::remember(Ino ino, uint64_t count) {
+void NodeTable::remember(Ino ino, uint64_t count, uint8_t facts) {
   Shard& s = shard(ino);
   std::lock_guard lock(s.mutex);
-  s.nodes[ino].references += count;
+  Node& node = s.nodes[ino];
+  node.references += count;
+  node.facts |= facts;
 }
 
 NodeTable::Forgotten NodeTable::forget(Ino ino, uint64_t count) {

@@ -27,7 +27,8 @@ enum NodeFact : uint8_t {
 
 class NodeTable {
  public:
-  void remember(Ino ino, uint64_t count = 1);
+  // `facts` (NodeFact, or-ed): what is known of an inode just made.
+  void remember(Ino ino, uint64_t count = 1, uint8_t facts = 0);
   // Whether these were the last references; of an orphan: the caller reaps it.
   enum class Forgotten { no, yes, orphan };
   Forgotten forget(Ino ino, uint64_t count);
