@@ -52,6 +52,11 @@ rocksdb::Options make_rocksdb_options(rocksdb::Env* env) {
   options.write_buffer_size = 4 << 20;
   options.max_write_buffer_number = 2;
   options.arena_block_size = 64 << 10;
+  // Most questions are about what is not there: names to be made, attributes nobody set.
+  options.memtable_whole_key_filtering = true;
+  options.memtable_prefix_bloom_size_ratio = 0.02;
+  options.allow_concurrent_memtable_write = false;  // one writer at a time, mostly
+  options.enable_write_thread_adaptive_yield = false;
   options.max_background_jobs = 2;
   options.max_open_files = 64;
   options.max_file_opening_threads = 1;
