@@ -60,7 +60,7 @@ Result<UniqueFd> take_signals() {
 
 // The kernel keeps what it was given: these need to hold only what neighbours will ask for. There
 // may be many mounts at a time.
-constexpr size_t kGroupCacheBytes = 8 << 20;
+constexpr size_t kGroupCacheBytes = 16 << 20;
 constexpr size_t kPageCacheBytes = 8 << 20;
 
 class Daemon {
@@ -101,7 +101,7 @@ class Daemon {
                                             .mount_options = options.for_libfuse,
                                             .posix_acl = options.kernel_checks,
                                             .writeback = !options.read_only,
-                                            .on_idle = [] { ::malloc_trim(0); }}));
+                                            .on_idle = [this] { give_memory_back(); }}));
     control_ = TRY(ControlServer::start(container_.directory, handlers()));
     return record_mount(container_, {.pid = ::getpid(),
                                      .mountpoint = request_.mountpoint,
@@ -203,6 +203,11 @@ class Daemon {
             .thaw = [this] { session_->thaw(); },
             .stats = [this] { return stats_with_costs(); },
             .unmount = [this] { return detach_mount(request_.mountpoint, false); }};
+  }
+
+  void give_memory_back() {
+    store_->chunks().drop_cache();
+    ::malloc_trim(0);
   }
 
   // With what the answers cost so far: bytes read from the store and decompressed, time, memory.

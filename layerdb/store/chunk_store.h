@@ -61,6 +61,9 @@ class ChunkStore {
   // or damaged. Concurrent misses of one group decode it once.
   virtual Result<std::shared_ptr<const std::string>> read_group(GroupId group) = 0;
 
+  // Gives the memory of decoded groups back: nobody reads for a while.
+  virtual void drop_cache() {}
+
   virtual ChunkStoreCounters counters() const = 0;
 };
 

@@ -25,6 +25,7 @@ class StoredChunks : public ChunkStore {
   Result<ChunkAddress> put(std::string_view chunk) override;
   Status flush() override;
   Result<std::shared_ptr<const std::string>> read_group(GroupId group) override;
+  void drop_cache() override { cache_.clear(); }
   ChunkStoreCounters counters() const override;
 
   // The number of the next new group.

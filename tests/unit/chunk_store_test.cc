@@ -66,6 +66,17 @@ TEST_F(ChunkStoreTest, SharesEqualChunks) {
   EXPECT_EQ(at(first, a.size()), a);
 }
 
+TEST_F(ChunkStoreTest, ReadsAgainWhatWasDropped) {
+  std::string bytes = Random().bytes(20'000);
+  ChunkAddress address = put(bytes);
+  reopen();
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(at(address, bytes.size()), bytes);
+  EXPECT_EQ(chunks_->counters().groups_read, 1u);
+  chunks_->drop_cache();
+  EXPECT_EQ(at(address, bytes.size()), bytes);
+  EXPECT_EQ(chunks_->counters().groups_read, 2u);
+}
+
 TEST_F(ChunkStoreTest, RefusesImpossibleChunks) {
   EXPECT_ERRNO(chunks_->put(""), EINVAL);
   EXPECT_ERRNO(chunks_->put(std::string(kMaxChunkBytes + 1, 'x')), EINVAL);
