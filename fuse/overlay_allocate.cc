@@ -65,6 +65,7 @@ Status OverlayImpl::change_allocation(Transaction& tx, Ino ino, InodeRecord& rec
   }
   TRY(to_body_file(tx, ino, record));
   TRY(resize(tx, ino, record, new_size));
+  if (change.what == FALLOC_FL_PUNCH_HOLE) tx.makes_room();
   if (zeroes) {
     TRY(upper_->punch_body(ino, change.offset, zero_end - change.offset));
     uint64_t over_lower = std::min(zero_end, record.lower_size_bytes);

@@ -187,6 +187,13 @@ Result<uint64_t> BodyFiles::blocks(Ino ino) {
   return static_cast<uint64_t>(st.st_blocks);
 }
 
+Result<uint64_t> BodyFiles::size_bytes(Ino ino) {
+  File file = TRY(open(ino));
+  struct stat st;
+  if (::fstat(file->get(), &st) != 0) return errno_error("stat '" + path(ino) + "'");
+  return static_cast<uint64_t>(st.st_size);
+}
+
 Status BodyFiles::remove(Ino ino) {
   File closing;
   {

@@ -45,6 +45,7 @@ class BodyFiles {
   Status allocate(Ino ino, uint64_t offset, uint64_t length);
   Result<uint64_t> seek(Ino ino, uint64_t offset, int whence);
   Result<uint64_t> blocks(Ino ino);  // allocated, in 512 byte units
+  Result<uint64_t> size_bytes(Ino ino);
   Status remove(Ino ino);            // nothing there: success
 
   Status sync(Ino ino);

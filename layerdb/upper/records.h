@@ -46,6 +46,10 @@ inline std::string range(Ino ino, uint64_t end) { return of(kRange, ino, be64(en
 inline std::string version() { return "Mversion"; }
 inline std::string first_ino() { return "Mfirst_ino"; }
 inline std::string next_ino() { return "Mnext_ino"; }
+// What is known of the log itself, for telling a damaged one from one that power loss cut off: all
+// changes up to this sequence number of RocksDB were synced; the host's boot that wrote what follows.
+inline std::string synced() { return "Msynced"; }
+inline std::string boot() { return "Mboot"; }
 
 // The number in any key made by of(); 0 when it is too short to hold one.
 inline Ino ino(std::string_view key) { return key.size() < 9 ? 0 : decode_be64(key.data() + 1); }

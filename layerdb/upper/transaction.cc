@@ -89,7 +89,13 @@ void UpperTransaction::put_small_body(Ino ino, std::string_view bytes) {
   put(key::of(key::kSmallBody, ino), bytes);
 }
 
-void UpperTransaction::delete_small_body(Ino ino) { erase(key::of(key::kSmallBody, ino)); }
+void UpperTransaction::delete_small_body(Ino ino) {
+  std::string record_key = key::of(key::kSmallBody, ino);
+  Result<std::optional<std::string>> bytes = upper_.get(record_key, &batch_);
+  if (!bytes.ok()) return keep_error(std::move(bytes).error());
+  if (bytes->has_value() && !(*bytes)->empty()) moved_to_body_.push_back(ino);
+  erase(record_key);
+}
 
 void UpperTransaction::add_range(Ino ino, Range range) {
   if (range.length == 0) return;

@@ -31,6 +31,7 @@ class UpperTransaction final : public Upper::Transaction {
   void add_range(Ino ino, Range range) override;
   void clear_ranges(Ino ino, uint64_t from_offset) override;
   void drop_body(Ino ino) override;
+  void makes_room() override { frees_ = true; }
   void put_orphan(Ino ino) override;
   void delete_orphan(Ino ino) override;
 
@@ -61,6 +62,7 @@ class UpperTransaction final : public Upper::Transaction {
   std::vector<Ino> inodes_;                 // records put: for the filter
   std::vector<Ino> directories_;            // names put: for the filter
   std::vector<Ino> with_body_;              // records put that say Body::file
+  std::vector<Ino> moved_to_body_;          // small bodies with content that became files
 };
 
 }  // namespace layerfs

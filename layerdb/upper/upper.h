@@ -93,6 +93,7 @@ class Upper {
  public:
   struct Options {
     bool read_only = false;          // diff, commit: a second process beside a frozen daemon, too
+    bool despite_damage = false;     // read_only: show what is before a damaged place of the log
     uint64_t size_limit_bytes = 0;   // 0: none. ENOSPC past it
     rocksdb::Env* env = nullptr;
   };
@@ -112,13 +113,16 @@ class Upper {
     virtual void put_xattr(Ino ino, std::string_view name, std::string_view value) = 0;
     virtual void delete_xattr(Ino ino, std::string_view name) = 0;
     virtual void put_small_body(Ino ino, std::string_view bytes) = 0;
-    virtual void delete_small_body(Ino ino) = 0;
+    virtual void delete_small_body(Ino ino) = 0;  // a body file has its bytes, if it had any
     // Marks [offset, offset+length) as the body's own (merging neighbours), or clears the marks.
     virtual void add_range(Ino ino, Range range) = 0;
     virtual void clear_ranges(Ino ino, uint64_t from_offset) = 0;  // all at or above, clipping one
     // The record no longer says Body::file: data/<ino> goes with this transaction. Call
     // remove_body() once it is applied (delete_inode() implies drop_body()).
     virtual void drop_body(Ino ino) = 0;
+    // Something shrinks: to be let past a size limit and into the reserve of a full disk.
+    // Deleting implies it.
+    virtual void makes_room() = 0;
     virtual void put_orphan(Ino ino) = 0;
     virtual void delete_orphan(Ino ino) = 0;
   };

@@ -20,8 +20,6 @@ namespace {
 constexpr size_t kScanBatch = 256;
 // Numbers set aside by one record.
 constexpr Ino kReservedNumbers = 1024;
-// The database's size is looked at again after so many bytes of transactions.
-constexpr uint64_t kRecountBytes = 1 << 20;
 
 std::string_view view(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
 
@@ -41,12 +39,18 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
   if (options_.read_only) return Error{EROFS, "the upper of '" + directory_ + "' is read-only"};
   if (!t.frees_) TRY(check_space(t.batch_.GetWriteBatch()->GetDataSize()));
   TRY(reserve_numbers());
+  // A log that says where the bytes went may reach the disk before the bytes do.
+  for (Ino ino : t.moved_to_body_)
+    if (may_be_durable(ino)) TRY(bodies_.sync(ino));
+  note_progress(t);
   std::vector<Ino> removed;
   {
     std::lock_guard lock(body_mutex_);
     removed.swap(removed_);
     for (Ino ino : t.with_body_)
       if (fresh_.contains(ino)) t.erase(key::of(key::kStaleBody, ino));
+    for (const UpperTransaction::RangeChange& change : t.range_changes_)
+      if (!change.erased) over_lower_.insert(change.ino);
   }
   for (Ino ino : removed) t.erase(key::of(key::kStaleBody, ino));
   // The filters first: a reader that sees the record must not be told that there is none.
@@ -54,12 +58,16 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
     if (ino < first_ino_) overridden_.insert(ino);
   for (Ino directory : t.directories_) directories_.insert(directory);
   Status status = write(t.batch_.GetWriteBatch());
+  if (!status.ok() && status.error().code == ENOSPC && t.frees_ && reserve_.give_back())
+    status = write(t.batch_.GetWriteBatch());
   std::lock_guard lock(body_mutex_);
   if (!status.ok()) {
+    forget_progress();
     removed_.insert(removed_.end(), removed.begin(), removed.end());
     return status;
   }
   for (Ino ino : t.with_body_) fresh_.erase(ino);
+  if (t.frees_) freed_since_compaction_ = true;
   if (!t.range_changes_.empty() || !t.without_ranges_.empty()) range_cache_.advance();
   for (Ino ino : t.without_ranges_) range_cache_.erase(ino);
   for (const UpperTransaction::RangeChange& change : t.range_changes_) {
@@ -109,6 +117,7 @@ Status UpperDb::reserve_numbers() {
 
 Result<std::optional<std::string>> UpperDb::get(const std::string& record_key,
                                                 rocksdb::WriteBatchWithIndex* batch) {
+  TRY(reopen_if_lost());
   std::shared_lock lock(db_mutex_);
   if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
   rocksdb::ReadOptions options;
@@ -125,6 +134,7 @@ Result<std::optional<std::string>> UpperDb::get(const std::string& record_key,
 
 Status UpperDb::scan(const std::string& prefix, const std::string& after,
                      const RecordVisitor& visit, rocksdb::WriteBatchWithIndex* batch) {
+  TRY(reopen_if_lost());
   std::string start = prefix + after;
   bool skip_equal = !after.empty();
   for (;;) {
@@ -285,123 +295,6 @@ Result<std::vector<Ino>> UpperDb::orphans() {
              return true;
            }));
   return out;
-}
-
-Result<size_t> UpperDb::read_body(Ino ino, uint64_t offset, std::span<char> out) {
-  Result<size_t> got = bodies_.read(ino, offset, out);
-  if (!got.ok() && got.error().code == ENOENT) return size_t{0};
-  return got;
-}
-
-// A body whose record does not say Body::file yet is noted as stale before it is made, so that a
-// crash before the transaction leaves nothing that a later open does not remove.
-Status UpperDb::ready_body(Ino ino) {
-  if (bodies_.is_open(ino)) return {};
-  std::optional<InodeRecord> record = TRY(inode(ino));
-  if (record.has_value() && record->body == Body::file) return bodies_.create(ino);
-  {
-    std::lock_guard lock(body_mutex_);
-    if (fresh_.contains(ino)) return bodies_.create(ino);
-    std::erase(removed_, ino);
-  }
-  rocksdb::WriteBatch batch;
-  batch.Put(key::of(key::kStaleBody, ino), "");
-  TRY(write(&batch));
-  TRY(bodies_.remove(ino));
-  TRY(bodies_.create(ino));
-  std::lock_guard lock(body_mutex_);
-  fresh_.insert(ino);
-  return {};
-}
-
-Status UpperDb::write_body(Ino ino, uint64_t offset, std::string_view bytes) {
-  TRY(ready_body(ino));
-  TRY(check_space(bytes.size()));
-  return bodies_.write(ino, offset, bytes);
-}
-
-Status UpperDb::truncate_body(Ino ino, uint64_t size_bytes) {
-  TRY(ready_body(ino));
-  return bodies_.truncate(ino, size_bytes);
-}
-
-Status UpperDb::punch_body(Ino ino, uint64_t offset, uint64_t length) {
-  TRY(ready_body(ino));
-  return bodies_.punch(ino, offset, length);
-}
-
-Status UpperDb::allocate_body(Ino ino, uint64_t offset, uint64_t length) {
-  TRY(ready_body(ino));
-  TRY(check_space(length));
-  return bodies_.allocate(ino, offset, length);
-}
-
-Result<uint64_t> UpperDb::seek_body(Ino ino, uint64_t offset, int whence) {
-  Result<uint64_t> found = bodies_.seek(ino, offset, whence);
-  if (!found.ok() && found.error().code == ENOENT) return errno_error("seek", ENXIO);
-  return found;
-}
-
-Result<uint64_t> UpperDb::body_blocks(Ino ino) {
-  Result<uint64_t> blocks = bodies_.blocks(ino);
-  if (!blocks.ok() && blocks.error().code == ENOENT) return uint64_t{0};
-  return blocks;
-}
-
-Status UpperDb::remove_body(Ino ino) {
-  TRY(bodies_.remove(ino));
-  std::lock_guard lock(body_mutex_);
-  fresh_.erase(ino);
-  removed_.push_back(ino);
-  return {};
-}
-
-Status UpperDb::sync_filesystem() {
-  if (!unsynced_) return {};
-  std::lock_guard lock(write_mutex_);  // others wait until it is done
-  if (!unsynced_) return {};
-  UniqueFd fd = TRY(open_file(directory_, O_RDONLY | O_DIRECTORY));
-  if (::syncfs(fd.get()) != 0) return errno_error("sync '" + directory_ + "'");
-  unsynced_ = false;
-  return {};
-}
-
-Status UpperDb::sync(Ino ino) {
-  if (options_.read_only) return {};
-  TRY(sync_filesystem());
-  TRY(ino == 0 ? bodies_.sync_all() : bodies_.sync(ino));
-  std::shared_lock lock(db_mutex_);
-  if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
-  rocksdb::Status status = db_->SyncWAL();
-  if (!status.ok()) {
-    broken_ = true;
-    return from_rocksdb(status, "sync '" + database_ + "'");
-  }
-  return {};
-}
-
-Result<uint64_t> UpperDb::database_bytes() { return allocated_bytes_below(database_); }
-
-Result<uint64_t> Upper::stored_bytes_in(const std::string& directory) {
-  return TRY(allocated_bytes_below(directory + "/upper")) +
-         TRY(allocated_bytes_below(directory + "/data"));
-}
-
-Result<uint64_t> UpperDb::stored_bytes() {
-  return TRY(database_bytes()) + TRY(bodies_.allocated_bytes());
-}
-
-Status UpperDb::check_space(uint64_t more_bytes) {
-  if (options_.size_limit_bytes == 0) return {};
-  if (counted_database_bytes_ == 0 || written_bytes_ > kRecountBytes) {
-    counted_database_bytes_ = TRY(database_bytes());
-    written_bytes_ = 0;
-  }
-  uint64_t used = counted_database_bytes_ + written_bytes_ + TRY(bodies_.allocated_bytes());
-  if (used + more_bytes > options_.size_limit_bytes)
-    return Error{ENOSPC, fmt::format("'{}' has reached its size limit of {} bytes", directory_,
-                                     options_.size_limit_bytes)};
-  return {};
 }
 
 }  // namespace layerfs

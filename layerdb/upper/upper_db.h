@@ -4,6 +4,15 @@
 // many mounts). After a failed write RocksDB refuses all others; apply() then reopens the database
 // first, so that a disk that was full or faulty for a moment does no lasting harm.
 //
+// Power loss. The log on the disk may end anywhere after the last sync, and bodies are files of
+// their own. So nothing that a durable log may speak of is destroyed before a later log is durable:
+//   - a deleted body is doomed: its file goes after the next sync of the log (sync_log());
+//   - a body is cut only after the log that says so is durable;
+//   - a small body that moves into a file: the file is synced before the log says so;
+//   - ranges over the lower are synced before the log that has them is.
+// An inode made since the last sync has nothing durable (durable_ino_), and none of this costs it
+// anything.
+//
 // Lock order: write_mutex_ -> db_mutex_ (shared: any use of db_; exclusive: reopening). Neither is
 // held while a visitor runs.
 #pragma once
@@ -24,11 +33,15 @@
 #include "layerdb/upper/body_files.h"
 #include "layerdb/upper/database_files.h"
 #include "layerdb/upper/ino_set.h"
+#include "layerdb/upper/log_check.h"
 #include "layerdb/upper/range_cache.h"
 #include "layerdb/upper/records.h"
+#include "layerdb/upper/reserve.h"
 #include "layerdb/upper/upper.h"
 
 namespace layerfs {
+
+class UpperTransaction;
 
 Error from_rocksdb(const rocksdb::Status& status, const std::string& what);
 
@@ -84,13 +97,28 @@ class UpperDb final : public Upper {
 
  private:
   Status open_database();
+  Status open_or_start_over();
+  Status check_logs();
   Status reopen();  // with write_mutex_ held
+  Status reopen_if_lost();
+  void note_progress(UpperTransaction& transaction);
+  void forget_progress();
+  Error damaged_log(const LogGap& gap) const;
+  Status cut_logs(const LogGap& gap);
   Status check_version(Ino first_ino);
   Status fill_filters();
   Status reap();  // orphans and stale bodies a crash left
   Status write(rocksdb::WriteBatch* batch);
   Status reserve_numbers();
   Status sync_filesystem();
+  Status sync_log();
+  Status sync_database();
+  void remove_doomed(const std::unordered_set<Ino>& doomed);
+  bool is_doomed(Ino ino);
+  // Whether a power failure now could bring back an earlier state of it.
+  bool may_be_durable(Ino ino) const { return ino < durable_ino_; }
+  std::string synced_mark() const { return directory_ + "/synced"; }
+  Status reclaim();
   Status ready_body(Ino ino);  // before the first write to a body
   Status check_space(uint64_t more_bytes);
   Result<uint64_t> database_bytes();
@@ -106,8 +134,10 @@ class UpperDb final : public Upper {
 
   std::mutex write_mutex_;  // reserving numbers, reopening
   std::shared_mutex db_mutex_;
-  std::unique_ptr<rocksdb::DB> db_;   // null only when even reopening read-only failed
-  std::atomic<bool> broken_ = false;  // a write failed: reopen before the next one
+  std::unique_ptr<rocksdb::DB> db_;        // null only when even reopening read-only failed
+  std::atomic<bool> broken_ = false;       // a write failed: reopen before the next one
+  std::atomic<bool> lost_ = false;         // db_ is null: the next use tries to open it
+  std::atomic<bool> sync_failed_ = false;  // the log's pages may be lost: write them anew
 
   std::atomic<Ino> next_ino_ = 0;
   std::atomic<Ino> reserved_ino_ = 0;  // numbers below are safe from reuse
@@ -118,12 +148,22 @@ class UpperDb final : public Upper {
 
   RangeCache range_cache_;
 
-  std::mutex body_mutex_;          // guards the two below
-  std::unordered_set<Ino> fresh_;  // body made, record does not say Body::file yet
-  std::vector<Ino> removed_;       // body removed, its R record is still there
+  std::mutex body_mutex_;           // guards the members below; then only BodyFiles' own
+  std::unordered_set<Ino> fresh_;   // body made, record does not say Body::file yet
+  std::vector<Ino> removed_;        // body removed, its R record is still there
+  std::unordered_set<Ino> doomed_;  // to be removed once the log is durable; R is there
+  uint64_t doomed_bytes_ = 0;
+  std::unordered_set<Ino> over_lower_;  // ranges added since the log was synced
 
   // Nothing of what earlier processes wrote, and of what open() made, is known to be synced.
   std::atomic<bool> unsynced_ = false;
+  std::atomic<Ino> durable_ino_ = 0;           // numbers from here on were given since a sync
+  std::atomic<uint64_t> synced_sequence_ = 0;  // of RocksDB's, by this process
+  std::atomic<uint64_t> noted_sequence_ = 0;   // the last one that the log was told of
+  std::atomic<bool> boot_noted_ = false;
+
+  Reserve reserve_;
+  std::atomic<bool> freed_since_compaction_ = false;
 
   std::atomic<uint64_t> written_bytes_ = 0;  // since database_bytes was last looked at
   std::atomic<uint64_t> counted_database_bytes_ = 0;

@@ -5,10 +5,12 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
+#include <stdio.h>
 
 #include <filesystem>
 
 #include "layerdb/base/log.h"
+#include "layerdb/upper/log_check.h"
 #include "layerdb/upper/transaction.h"
 #include "layerdb/upper/upper_db.h"
 
@@ -87,7 +89,7 @@ rocksdb::Options make_rocksdb_options(rocksdb::Env* env) {
 
 Error from_rocksdb(const rocksdb::Status& status, const std::string& what) {
   std::string message = what + ": " + status.ToString();
-  if (status.IsCorruption()) return {EUCLEAN, message};
+  if (status.IsCorruption() || status.IsPathNotFound()) return {EUCLEAN, message};
   if (status.IsNoSpace()) return {ENOSPC, message};
   if (status.IsIOError() && message.find("lock") != std::string::npos)
     return {EBUSY, what + ": another process has it open"};
@@ -109,19 +111,45 @@ UpperDb::UpperDb(const std::string& directory, Options options)
           (options.env != nullptr ? options.env : rocksdb::Env::Default())->GetFileSystem())),
       env_(rocksdb::NewCompositeEnv(files_)),
       rocksdb_options_(make_rocksdb_options(env_.get())),
-      bodies_(directory + "/data", options.read_only) {}
+      bodies_(directory + "/data", options.read_only),
+      reserve_(directory + "/reserve") {}
 
 UpperDb::~UpperDb() {
-  if (db_ != nullptr) (void)db_->Close();
+  if (db_ == nullptr) return;
+  if (!options_.read_only && !broken_ && boot_noted_) {  // it wrote something
+    auto last = std::make_unique<UpperTransaction>(*this);
+    note_progress(*last);
+    if (last->batch_.GetWriteBatch()->Count() > 0) (void)write(last->batch_.GetWriteBatch());
+  }
+  (void)db_->Close();
 }
 
 Status UpperDb::initialise(Ino first_ino) {
   if (!options_.read_only) TRY(make_directories(directory_ + "/data", 0700));
-  TRY(open_database());
+  TRY(check_logs());
+  TRY(open_or_start_over());
   TRY(check_version(first_ino));
   TRY(fill_filters());
   if (!options_.read_only) TRY(reap());
   return {};
+}
+
+Status UpperDb::open_or_start_over() {
+  Status status = open_database();
+  if (status.ok() || options_.read_only) return status;
+  if (status.error().code == ENOSPC && reserve_.give_back()) return open_database();
+  if (status.error().code != EUCLEAN || path_exists(synced_mark())) return status;
+  // A new database is made without syncing anything. So a power failure before the first sync may
+  // leave any part of it; nothing in it was ever promised.
+  log_warning("{}; it was never synced, so it starts empty (what is left of it: '{}.lost')",
+              status.error().message, database_);
+  for (const std::string& path : {database_, directory_ + "/data"}) {
+    TRY(remove_tree(path + ".lost"));
+    if (::rename(path.c_str(), (path + ".lost").c_str()) != 0)
+      return errno_error("rename '" + path + "'");
+  }
+  TRY(make_directories(directory_ + "/data", 0700));
+  return open_database();
 }
 
 Status UpperDb::open_database() {
@@ -129,12 +157,15 @@ Status UpperDb::open_database() {
   rocksdb::Status status;
   if (!options_.read_only) {
     bool is_new = !path_exists(database_ + "/CURRENT");
-    rocksdb_options_.avoid_flush_during_recovery = !logs_are_due(database_);
+    if (is_new && path_exists(synced_mark()))
+      return Error{EUCLEAN, "'" + database_ + "' has lost its CURRENT file"};
+    rocksdb_options_.avoid_flush_during_recovery = !logs_are_due(database_) && !sync_failed_;
     files_->set_syncing(is_new ? DatabaseFiles::Syncing::nothing
                                : DatabaseFiles::Syncing::no_directories);
     status = rocksdb::DB::Open(rocksdb_options_, database_, &db);
     files_->set_syncing(DatabaseFiles::Syncing::all);
     unsynced_ = true;
+    synced_sequence_ = 0;
   } else {
     // A frozen daemon may still be compacting: a table that vanished meanwhile is worth a retry.
     for (int attempt = 0; attempt < 5; ++attempt) {
@@ -158,10 +189,21 @@ Status UpperDb::reopen() {
   if (!status.ok()) {  // no room to open it for writing: at least go on reading
     rocksdb::DB* db = nullptr;
     if (rocksdb::DB::OpenForReadOnly(rocksdb_options_, database_, &db).ok()) db_.reset(db);
+    lost_ = db_ == nullptr;
     return status;
   }
-  broken_ = false;
+  lost_ = false;
+  broken_ = sync_failed_ = false;
+  forget_progress();
   return {};
+}
+
+Status UpperDb::reopen_if_lost() {
+  if (!lost_) return {};
+  std::lock_guard lock(write_mutex_);
+  if (!lost_) return {};
+  Status status = reopen();
+  return lost_ ? status : Status();
 }
 
 Status UpperDb::check_version(Ino first_ino) {
@@ -171,8 +213,9 @@ Status UpperDb::check_version(Ino first_ino) {
     rocksdb::WriteBatch batch;
     batch.Put(key::version(), key::encode_number(key::kFormatVersion));
     batch.Put(key::first_ino(), key::encode_number(first_ino));
+    batch.Put(key::boot(), boot_id());
     TRY(write(&batch));
-    first_ino_ = next_ino_ = reserved_ino_ = first_ino;
+    first_ino_ = next_ino_ = reserved_ino_ = durable_ino_ = first_ino;
     return {};
   }
   uint64_t number = TRY(key::decode_number(*version));
@@ -184,6 +227,7 @@ Status UpperDb::check_version(Ino first_ino) {
   if (!first.has_value()) return Error{EUCLEAN, "'" + database_ + "' lacks its first number"};
   first_ino_ = TRY(key::decode_number(*first));
   next_ino_ = reserved_ino_ = next.has_value() ? TRY(key::decode_number(*next)) : Ino{first_ino_};
+  durable_ino_ = Ino{next_ino_};
   return {};
 }
 
@@ -232,8 +276,10 @@ Status UpperDb::reap() {
   rocksdb::WriteBatch batch;
   for (Ino ino : stale) {
     std::optional<InodeRecord> record = TRY(inode(ino));
-    if (!record.has_value() || record->body != Body::file) TRY(bodies_.remove(ino));
-    batch.Delete(key::of(key::kStaleBody, ino));
+    if (record.has_value() && record->body == Body::file)
+      batch.Delete(key::of(key::kStaleBody, ino));
+    else
+      doomed_.insert(ino);  // the log that says so may not be durable yet
   }
   if (batch.Count() == 0) return {};
   return write(&batch);

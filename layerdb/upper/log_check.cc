@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/upper/log_check.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+
+#include "layerdb/base/coding.h"
+#include "layerdb/base/sys.h"
+
+namespace layerfs {
+namespace {
+
+constexpr size_t kBlockBytes = 32768;
+constexpr size_t kHeaderBytes = 7;
+constexpr size_t kBatchHeaderBytes = 12;
+constexpr uint8_t kWhole = 1, kFirst = 2, kMiddle = 3, kLast = 4;
+
+constexpr std::array<uint32_t, 256> make_crc_table() {
+  std::array<uint32_t, 256> table{};
+  for (uint32_t i = 0; i < 256; ++i) {
+    uint32_t crc = i;
+    for (int bit = 0; bit < 8; ++bit) crc = crc & 1 ? crc >> 1 ^ 0x82f63b78 : crc >> 1;
+    table[i] = crc;
+  }
+  return table;
+}
+constexpr std::array<uint32_t, 256> kCrcTable = make_crc_table();
+
+uint32_t crc_by_table(uint32_t crc, std::string_view bytes) {
+  for (char c : bytes) crc = kCrcTable[(crc ^ static_cast<uint8_t>(c)) & 0xff] ^ crc >> 8;
+  return crc;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("sse4.2"))) uint32_t crc_by_instruction(uint32_t crc,
+                                                              std::string_view bytes) {
+  uint64_t state = crc;
+  for (; bytes.size() >= 8; bytes.remove_prefix(8)) {
+    uint64_t word;
+    std::memcpy(&word, bytes.data(), 8);
+    state = __builtin_ia32_crc32di(state, word);
+  }
+  crc = static_cast<uint32_t>(state);
+  for (char c : bytes) crc = __builtin_ia32_crc32qi(crc, static_cast<uint8_t>(c));
+  return crc;
+}
+#endif
+
+uint32_t unmask(uint32_t masked) {
+  uint32_t rotated = masked - 0xa282ead8u;
+  return rotated >> 17 | rotated << 15;
+}
+
+struct LogRecord {
+  uint64_t first = 0;  // sequence numbers of its changes
+  uint64_t next = 0;
+  uint64_t end = 0;  // in the log
+  std::string batch;
+};
+
+// One log's records, from front to back, past whatever cannot be read.
+class LogReader {
+ public:
+  explicit LogReader(std::string bytes) : bytes_(std::move(bytes)) {}
+
+  bool next(LogRecord& out) {
+    while (position_ + kHeaderBytes <= bytes_.size()) {
+      if (read_record(out)) return true;
+      position_ = bad_ + 1;  // the next record may begin anywhere
+    }
+    return false;
+  }
+
+ private:
+  // The fragment at position_, which moves behind it; false: there is none (bad_).
+  bool read_fragment(uint8_t& type, std::string_view& payload) {
+    size_t left = kBlockBytes - position_ % kBlockBytes;
+    if (left < kHeaderBytes) position_ += left;
+    bad_ = position_;
+    if (position_ + kHeaderBytes > bytes_.size()) return false;
+    Reader header(std::string_view(bytes_).substr(position_, kHeaderBytes));
+    uint32_t checksum = unmask(header.u32());
+    size_t low = header.u8(), length = low | static_cast<size_t>(header.u8()) << 8;
+    type = header.u8();
+    size_t end = position_ + kHeaderBytes + length;
+    bool fits = position_ % kBlockBytes + kHeaderBytes + length <= kBlockBytes;
+    if (!fits || end > bytes_.size() || type == 0 || type > kLast) return false;
+    std::string_view typed(bytes_.data() + position_ + kHeaderBytes - 1, length + 1);
+    if (crc32c(typed) != checksum) return false;
+    payload = typed.substr(1);
+    position_ = end;
+    return true;
+  }
+
+  bool read_record(LogRecord& out) {
+    std::string batch;
+    uint8_t type = 0;
+    std::string_view payload;
+    if (!read_fragment(type, payload) || type == kMiddle || type == kLast) return false;
+    batch.append(payload);
+    for (bool whole = type == kWhole; !whole; whole = type == kLast) {
+      if (!read_fragment(type, payload) || type == kWhole || type == kFirst) return false;
+      batch.append(payload);
+    }
+    if (batch.size() < kBatchHeaderBytes) return false;
+    Reader header(batch);
+    out.first = header.u64();
+    out.next = out.first + header.u32();
+    out.end = position_;
+    out.batch = std::move(batch);
+    return true;
+  }
+
+  std::string bytes_;
+  size_t position_ = 0;
+  size_t bad_ = 0;  // where the fragment that could not be used begins
+};
+
+}  // namespace
+
+uint32_t crc32c(std::string_view bytes) {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("sse4.2")) return ~crc_by_instruction(~0u, bytes);
+#endif
+  return ~crc_by_table(~0u, bytes);
+}
+
+Result<std::optional<LogGap>> find_log_gap(const std::string& database, uint64_t first_log) {
+  std::optional<LogGap> gap;
+  Result<std::vector<std::string>> names = list_directory(database);  // numbers have six digits
+  if (!names.ok()) return gap;                                        // none yet
+  // Without tables the first change must be in a log; else it is not known which one comes next.
+  bool has_tables = std::any_of(names->begin(), names->end(),
+                                [](const std::string& name) { return name.ends_with(".sst"); });
+  uint64_t expected = has_tables ? 0 : 1;
+  for (const std::string& name : *names) {
+    if (!name.ends_with(".log") || std::strtoull(name.c_str(), nullptr, 10) < first_log) continue;
+    std::string path = database + "/" + name;
+    Result<std::string> bytes = read_file(path);
+    if (!bytes.ok() && bytes.error().code == ENOENT) continue;  // deleted by its daemon
+    LogReader reader(TRY(std::move(bytes)));
+    if (gap) gap->later.push_back(path);
+    uint64_t end = 0;
+    for (LogRecord record; reader.next(record);) {
+      if (!gap && expected != 0 && record.first > expected)
+        gap = LogGap{path, end, expected, {}, {}};
+      if (gap)
+        gap->after.push_back(std::move(record.batch));
+      else if (record.next > expected)
+        expected = record.next, end = record.end;
+    }
+  }
+  return gap;
+}
+
+}  // namespace layerfs

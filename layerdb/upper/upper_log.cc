@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Telling a log that power loss cut off from one that the disk damaged (format.md, Recovery).
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "layerdb/base/log.h"
+#include "layerdb/upper/log_check.h"
+#include "layerdb/upper/transaction.h"
+
+namespace layerfs {
+
+namespace key = upper_key;
+
+namespace {
+
+// The sequence number up to which a batch says that all was synced; 0: it says nothing.
+class FindSynced : public rocksdb::WriteBatch::Handler {
+ public:
+  rocksdb::Status PutCF(uint32_t, const rocksdb::Slice& record_key,
+                        const rocksdb::Slice& value) override {
+    if (record_key != key::synced()) return rocksdb::Status::OK();
+    Result<uint64_t> number = key::decode_number({value.data(), value.size()});
+    if (number.ok()) synced = *number;
+    return rocksdb::Status::OK();
+  }
+  rocksdb::Status DeleteCF(uint32_t, const rocksdb::Slice&) override {
+    return rocksdb::Status::OK();
+  }
+  uint64_t synced = 0;
+};
+
+uint64_t says_synced(const std::string& batch) {
+  FindSynced found;
+  (void)rocksdb::WriteBatch(batch).Iterate(&found);
+  return found.synced;
+}
+
+}  // namespace
+
+std::string boot_id() {
+  Result<std::string> id = read_file("/proc/sys/kernel/random/boot_id");
+  return id.ok() ? id->substr(0, 36) : std::string();
+}
+
+// The first change of a process says in which boot it ran, the first one after a sync that all
+// before that sync was synced: neither costs a write of its own.
+void UpperDb::note_progress(UpperTransaction& transaction) {
+  if (!boot_noted_.exchange(true)) transaction.put(key::boot(), boot_id());
+  uint64_t synced = synced_sequence_;
+  if (noted_sequence_.exchange(synced) != synced)
+    transaction.put(key::synced(), key::encode_number(synced));
+}
+
+void UpperDb::forget_progress() {
+  boot_noted_ = false;
+  noted_sequence_ = 0;
+}
+
+Status UpperDb::check_logs() {
+  if (!TRY(find_log_gap(database_, 0))) return {};
+  // Perhaps in a log that is obsolete. Opening tells, and does what it can of the rest.
+  rocksdb::DB* db = nullptr;
+  rocksdb::Status status = rocksdb::DB::OpenForReadOnly(rocksdb_options_, database_, &db);
+  if (!status.ok()) return {};  // opening for good will say why
+  std::unique_ptr<rocksdb::DB> closing(db);
+  uint64_t first_log = 0;
+  (void)db->GetIntProperty(rocksdb::DB::Properties::kMinLogNumberToKeep, &first_log);
+  std::optional<LogGap> gap = TRY(find_log_gap(database_, first_log));
+  if (!gap) return {};
+  std::string boot;
+  // A log that never was synced and of which not even the beginning is left: power loss.
+  if (!db->Get(rocksdb::ReadOptions(), key::boot(), &boot).ok() && path_exists(synced_mark()))
+    boot = boot_id();
+  bool damaged = !boot.empty() && boot == boot_id();
+  for (const std::string& batch : gap->after) damaged |= says_synced(batch) >= gap->sequence;
+  if (damaged) {
+    Error error = damaged_log(*gap);
+    if (!options_.despite_damage) return error;
+    log_warning("{}", error.message);
+    return {};
+  }
+  log_warning("'{}': {} changes that were never synced were lost when the power failed", gap->path,
+              gap->after.size());
+  return options_.read_only ? Status() : cut_logs(*gap);
+}
+
+// RocksDB stops at a record that is damaged, but goes on after one that is missing.
+Status UpperDb::cut_logs(const LogGap& gap) {
+  for (const std::string& path : gap.later)
+    if (::truncate(path.c_str(), 0) != 0) return errno_error("truncate '" + path + "'");
+  if (::truncate(gap.path.c_str(), static_cast<off_t>(gap.offset)) != 0)
+    return errno_error("truncate '" + gap.path + "'");
+  return {};
+}
+
+Error UpperDb::damaged_log(const LogGap& gap) const {
+  std::string giving_up = fmt::format("truncate -s {} '{}'", gap.offset, gap.path);
+  for (const std::string& path : gap.later) giving_up += fmt::format("; rm '{}'", path);
+  return {EUCLEAN,
+          fmt::format("'{}' is damaged at byte {}: {} later changes cannot be used. "
+                      "`layerfs mount --read-only` shows the state before it; to go on from there "
+                      "and give the rest up: {}",
+                      gap.path, gap.offset, gap.after.size(), giving_up)};
+}
+
+}  // namespace layerfs
