@@ -4,7 +4,9 @@
 // umount, commit, diff, export and stats talk to a running mount. Works across mount namespaces and
 // for the container's owner only (the container's directory has mode 0700).
 //   {"op":"freeze"}   writes back what the kernel holds, then holds back mutations until the client
-//                     closes the connection -> {"ok":true}; EBUSY while another client freezes
+//                     closes the connection -> {"ok":true}; EBUSY while another client freezes.
+//                     A client that goes on must ask again within 30 seconds; ETIMEDOUT: it was too
+//                     late, or the daemon was told to end, and changes went on
 //   {"op":"stats"}    -> {"ok":true, counters of fuse/stats.h}
 //   {"op":"unmount"}  -> {"ok":true} once everything is on disk and the container is unlocked;
 //   EBUSY

@@ -4,6 +4,9 @@
 // in turn.
 #pragma once
 
+#include <sys/types.h>
+
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -17,15 +20,21 @@ class ControlServer {
  public:
   // Called from the server's thread.
   struct Handlers {
-    std::function<Status()> freeze;
+    std::function<Status(pid_t client)> freeze;
     std::function<void()> thaw;
     std::function<nlohmann::json()> stats;
     std::function<Status()> unmount;  // success: the mount is gone, its end is under way
   };
-  static Result<std::unique_ptr<ControlServer>> start(const std::string& container_directory,
-                                                      Handlers handlers);
+  // A freeze ends when its client has not asked for it again for so long: a client that hangs in
+  // what it has frozen must not hang for ever.
+  static constexpr std::chrono::milliseconds kFreezeLease{30'000};
+  static Result<std::unique_ptr<ControlServer>> start(
+      const std::string& container_directory, Handlers handlers,
+      std::chrono::milliseconds freeze_lease = kFreezeLease);
   virtual ~ControlServer() = default;
 
+  // A freeze ends soon; its client is told so when it asks for it again.
+  virtual void end_freeze() = 0;
   // Ends the thread (and a freeze) and removes the socket. Who asked to unmount still waits.
   virtual void stop() = 0;
   // Answers those, once everything is on disk (or failed to get there).

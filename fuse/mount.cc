@@ -194,15 +194,17 @@ class Daemon {
     }
     upper_ =
         TRY(Upper::open(container_.directory, lower_->inode_limit(),
-                        {.read_only = read_only, .size_limit_bytes = container_.size_limit_bytes}));
+                        {.read_only = read_only,
+                         .despite_damage = read_only,
+                         .size_limit_bytes = container_.size_limit_bytes}));
     return {};
   }
 
   ControlServer::Handlers handlers() {
-    return {.freeze = [this] { return session_->freeze(); },
+    return {.freeze = [this](pid_t client) { return session_->freeze(client); },
             .thaw = [this] { session_->thaw(); },
             .stats = [this] { return stats_with_costs(); },
-            .unmount = [this] { return detach_mount(request_.mountpoint, false); }};
+            .unmount = [this] { return detach(false); }};
   }
 
   void give_memory_back() {
@@ -224,6 +226,13 @@ class Daemon {
     return out;
   }
 
+  // Where it was mounted, unless a directory above it was renamed since.
+  Status detach(bool lazy) {
+    std::string path = request_.mountpoint;
+    if (!TRY(find_mount(path))) path = TRY(find_mountpoint(container_.directory)).value_or(path);
+    return detach_mount(path, lazy);
+  }
+
   void wait_until_unmounted() {
     bool detached = false;
     for (;;) {
@@ -233,10 +242,11 @@ class Daemon {
       signalfd_siginfo signal;
       if (::read(signals_.get(), &signal, sizeof signal) != sizeof signal) continue;
       if (detached) end_at_once();
-      Status status = detach_mount(request_.mountpoint, false);
+      control_->end_freeze();  // or unmounting would wait for it
+      Status status = detach(false);
       if (!status.ok() && status.error().code == EBUSY) {
         log_warning("{}; detached, it ends with its last user", status.error().message);
-        status = detach_mount(request_.mountpoint, true);
+        status = detach(true);
       }
       if (!status.ok()) log_error("{}", status.error().message);
       detached = true;

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <functional>
 #include <memory>
 #include <sstream>
 #include <vector>
@@ -80,21 +81,41 @@ bool is_empty_directory(const std::string& path) {
 
 }  // namespace
 
-Result<std::optional<MountEntry>> find_mount(const std::string& mountpoint) {
+namespace {
+
+// Every mount, until `visit` has seen them all; later ones lie on top.
+Status for_each_mount(
+    const std::function<void(const std::string& path, const MountEntry& entry)>& visit) {
   std::istringstream lines(TRY(read_file("/proc/self/mountinfo")));
-  std::optional<MountEntry> found;
   for (std::string line; std::getline(lines, line);) {
     std::istringstream fields(line);
     std::string skipped, path, field;
     fields >> skipped >> skipped >> skipped >> skipped >> path;
-    if (unescape(path) != mountpoint) continue;
     while (fields >> field && field != "-") {
     }
     MountEntry entry;
     fields >> entry.type >> entry.source;
     entry.source = unescape(entry.source);
-    found = std::move(entry);  // later lines lie on top
+    visit(unescape(path), entry);
   }
+  return {};
+}
+
+}  // namespace
+
+Result<std::optional<MountEntry>> find_mount(const std::string& mountpoint) {
+  std::optional<MountEntry> found;
+  TRY(for_each_mount([&](const std::string& path, const MountEntry& entry) {
+    if (path == mountpoint) found = entry;
+  }));
+  return found;
+}
+
+Result<std::optional<std::string>> find_mountpoint(const std::string& container_directory) {
+  std::optional<std::string> found;
+  TRY(for_each_mount([&](const std::string& path, const MountEntry& entry) {
+    if (entry.type == kMountType && entry.source == container_directory) found = path;
+  }));
   return found;
 }
 

@@ -22,6 +22,10 @@ struct MountEntry {
 // The topmost mount at exactly this absolute path, from /proc/self/mountinfo.
 Result<std::optional<MountEntry>> find_mount(const std::string& mountpoint);
 
+// Where the container in this directory is mounted now: a mount moves with the directories above it.
+// None: nowhere that this process sees.
+Result<std::optional<std::string>> find_mountpoint(const std::string& container_directory);
+
 // The path without symlinks, absolute; also when a dead mount covers it.
 Result<std::string> resolve_mountpoint(const std::string& path);
 

@@ -13,10 +13,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <deque>
-#include <mutex>
 #include <thread>
 
+#include "fuse/held_messages.h"
 #include "fuse/listeners.h"
 #include "fuse/ops.h"
 #include "layerdb/base/sys.h"
@@ -26,31 +25,6 @@ namespace {
 
 constexpr size_t kMessageBytes = kMaxRequestBytes + 64 * 1024;  // header and arguments of a WRITE
 constexpr int kRestMilliseconds = 1000;
-
-bool is_mutation(uint32_t opcode) {
-  switch (opcode) {
-    case FUSE_SETATTR:
-    case FUSE_SYMLINK:
-    case FUSE_MKNOD:
-    case FUSE_MKDIR:
-    case FUSE_UNLINK:
-    case FUSE_RMDIR:
-    case FUSE_RENAME:
-    case FUSE_RENAME2:
-    case FUSE_LINK:
-    case FUSE_WRITE:
-    case FUSE_SETXATTR:
-    case FUSE_REMOVEXATTR:
-    case FUSE_FALLOCATE:
-    case FUSE_COPY_FILE_RANGE:
-    case FUSE_TMPFILE:
-    case FUSE_FORGET:  // the last one removes an unlinked file
-    case FUSE_BATCH_FORGET:
-      return true;
-    default:
-      return false;
-  }
-}
 
 // Messages that may take longer than waking another worker does.
 bool may_last(const fuse_in_header& message, size_t size_bytes) {
@@ -86,7 +60,7 @@ class FuseSession : public Session {
   Status open();
   int ended_fd() const override { return ended_.get(); }
   void join() override;
-  Status freeze() override;
+  Status freeze(pid_t client) override;
   void thaw() override;
 
   void choose_capabilities(fuse_conn_info* connection) const;
@@ -102,10 +76,6 @@ class FuseSession : public Session {
     std::unique_ptr<char[]> buffer{new char[kMessageBytes]};
     std::thread thread;
   };
-  struct SetAside {
-    int device;
-    std::string message;
-  };
 
   Status mount();
   Status answer_init();
@@ -115,11 +85,12 @@ class FuseSession : public Session {
   void take_message(Worker& worker, size_t size_bytes);
   void wait_for_message(Worker& worker);
   void dispatch(int device, const char* message, size_t size_bytes);
-  bool set_aside(int device, const char* message, size_t size_bytes);
+  bool hold_back(int device, const char* message, size_t size_bytes);
   void answer(int device, const char* message, size_t size_bytes);
   void answer_here(RawAnswer answer, const fuse_in_header* message, size_t size_bytes);
   void send_raw(int device, const std::string& reply);
   void send_inval(Ino ino);
+  void send_error(int device, uint64_t unique, int code);
   void wait_for_turns();
 
   Mount& mount_;
@@ -134,9 +105,7 @@ class FuseSession : public Session {
   const fuse_in_header* init_message_ = nullptr;  // while INIT is being answered
   bool setxattr_ext_ = false;                     // SETXATTR has a form that libfuse does not know
 
-  std::atomic<bool> frozen_{false};
-  std::mutex set_aside_mutex_;
-  std::deque<SetAside> set_aside_;
+  HeldMessages held_;
 };
 
 // What libfuse says while mounting goes into the error sentence, later into the log.
@@ -334,15 +303,22 @@ void FuseSession::dispatch(int device, const char* message, size_t size_bytes) {
     if (!reply->empty()) send_raw(device, *reply);
     return;
   }
-  if (frozen_ && is_mutation(header->opcode) && set_aside(device, message, size_bytes)) return;
+  if (held_.holding() && hold_back(device, message, size_bytes)) return;
   answer(device, message, size_bytes);
 }
 
-bool FuseSession::set_aside(int device, const char* message, size_t size_bytes) {
-  std::lock_guard lock(set_aside_mutex_);
-  if (!frozen_) return false;  // thawed meanwhile
-  set_aside_.push_back({device, std::string(message, size_bytes)});
-  return true;
+// True: the message is dealt with, or waits.
+bool FuseSession::hold_back(int device, const char* message, size_t size_bytes) {
+  const auto* header = reinterpret_cast<const fuse_in_header*>(message);
+  HeldMessages::Held held;
+  if (header->opcode == FUSE_INTERRUPT && held_.interrupt(*header, held)) {
+    const auto* about = reinterpret_cast<const fuse_in_header*>(held.message.data());
+    send_error(held.device, about->unique, EINTR);
+    return true;
+  }
+  HeldMessages::Outcome outcome = held_.offer(device, message, size_bytes);
+  if (outcome == HeldMessages::Outcome::refuse) send_error(device, header->unique, EDEADLK);
+  return outcome != HeldMessages::Outcome::answer_it;
 }
 
 void FuseSession::answer(int device, const char* message, size_t size_bytes) {
@@ -385,6 +361,14 @@ void FuseSession::send_raw(int device, const std::string& reply) {
 // Of attributes only, which never waits for anything.
 void FuseSession::send_inval(Ino ino) { fuse_lowlevel_notify_inval_inode(session_, ino, -1, 0); }
 
+void FuseSession::send_error(int device, uint64_t unique, int code) {
+  fuse_out_header header = {};
+  header.len = sizeof header;
+  header.error = -code;
+  header.unique = unique;
+  send_raw(device, std::string(reinterpret_cast<const char*>(&header), sizeof header));
+}
+
 // Returns when every message that a worker held at the call has been answered or set aside.
 void FuseSession::wait_for_turns() {
   for (auto& worker : workers_) {
@@ -395,10 +379,10 @@ void FuseSession::wait_for_turns() {
   }
 }
 
-Status FuseSession::freeze() {
+Status FuseSession::freeze(pid_t client) {
   TRY(barrier_.write_back(options_.mountpoint));
   wait_for_turns();
-  frozen_ = true;
+  held_.start(client);
   wait_for_turns();
   mount_.overlay.freeze();
   return {};
@@ -406,13 +390,7 @@ Status FuseSession::freeze() {
 
 void FuseSession::thaw() {
   mount_.overlay.thaw();
-  std::deque<SetAside> waiting;
-  {
-    std::lock_guard lock(set_aside_mutex_);
-    frozen_ = false;
-    waiting.swap(set_aside_);
-  }
-  for (const SetAside& held : waiting)
+  for (const HeldMessages::Held& held : held_.stop())
     answer(held.device, held.message.data(), held.message.size());
 }
 

@@ -17,6 +17,8 @@
 // Thread-safety: freeze() and thaw() from one thread at a time; the rest as said.
 #pragma once
 
+#include <sys/types.h>
+
 #include <functional>
 #include <memory>
 #include <string>
@@ -46,7 +48,8 @@ class Session {
   // Joins the workers after ended_fd() became readable.
   virtual void join() = 0;
 
-  virtual Status freeze() = 0;
+  // `client`: the process that asks for it (fuse/held_messages.h).
+  virtual Status freeze(pid_t client) = 0;
   virtual void thaw() = 0;
 };
 

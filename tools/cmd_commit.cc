@@ -21,12 +21,13 @@ Status commit_container(const Globals& globals, CommitArguments arguments) {
   Digest image;
   {
     ProgressBar bar(globals);
-    arguments.options.progress = bar.callback();
     std::unique_ptr<QuietContainer> quiet = TRY(QuietContainer::open(*store, container));
+    arguments.options.progress = quiet->keeping(bar.callback());
     CommitResult result =
         TRY(build_commit(*store, container, quiet->lower(), quiet->upper(), arguments.options));
     result.batch.put_ref(reference.to_string(), result.image.id);
     image = result.image.id;
+    TRY(quiet->keep());
     TRY(store->publish(std::move(result.batch)));
   }
   print_line(image.to_string());

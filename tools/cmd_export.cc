@@ -41,8 +41,11 @@ Status export_container(const Globals& globals, const Container& container,
   Result<CommitResult> built = [&]() -> Result<CommitResult> {
     std::unique_ptr<QuietContainer> quiet = TRY(QuietContainer::open(*store, container));
     CommitOptions commit;
-    commit.progress = options.progress;
-    return build_commit(*store, container, quiet->lower(), quiet->upper(), commit);
+    commit.progress = quiet->keeping(options.progress);
+    CommitResult result =
+        TRY(build_commit(*store, container, quiet->lower(), quiet->upper(), commit));
+    TRY(quiet->keep());
+    return result;
   }();
   Status status = built.ok() ? export_image(*store, built->source, options) : built.error();
   store->discard();

@@ -6,6 +6,7 @@
 
 #include "layerdb/ops/fsck.h"
 #include "tools/cli.h"
+#include "tools/quiet_container.h"
 #include "tools/text.h"
 
 namespace layerfs {
@@ -54,7 +55,13 @@ Status run_fsck(const Globals& globals) {
   FsckResult result;
   if (store != nullptr) {
     ProgressBar progress(globals);
-    result = TRY(check_store(*store, progress.callback()));
+    auto while_quiet = [&](const Container& container,
+                           const std::function<Status(Lower&, Upper&)>& check) -> Status {
+      std::unique_ptr<QuietContainer> quiet = TRY(QuietContainer::open(*store, container));
+      TRY(check(quiet->lower(), quiet->upper()));
+      return quiet->keep();
+    };
+    result = TRY(check_store(*store, progress.callback(), while_quiet));
   }
   if (globals.json) {
     print_json(to_json(result));

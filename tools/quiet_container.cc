@@ -36,6 +36,23 @@ Status QuietContainer::hold(const Container& container) {
   return last.wrap("container '" + container.name + "' is mounted, but its daemon does not answer");
 }
 
+Status QuietContainer::keep() {
+  if (daemon_ != nullptr) TRY(daemon_->call({{"op", "freeze"}}));
+  return {};
+}
+
+Progress QuietContainer::keeping(Progress progress) {
+  return [this, progress, asked = std::chrono::steady_clock::now()](
+             uint64_t done, uint64_t total, const std::string& what) mutable {
+    auto now = std::chrono::steady_clock::now();
+    if (now - asked > std::chrono::seconds(5)) {
+      [[maybe_unused]] Status kept = keep();  // asked again before it matters
+      asked = now;
+    }
+    if (progress) progress(done, total, what);
+  };
+}
+
 Result<std::unique_ptr<QuietContainer>> QuietContainer::open(Store& store,
                                                              const Container& container) {
   std::unique_ptr<QuietContainer> out(new QuietContainer);

@@ -11,6 +11,7 @@
 #include "layerdb/base/result.h"
 #include "layerdb/base/sys.h"
 #include "layerdb/ops/container.h"
+#include "layerdb/ops/import.h"
 #include "layerdb/store/store.h"
 #include "layerdb/upper/upper.h"
 #include "layerdb/view/lower.h"
@@ -21,6 +22,12 @@ class QuietContainer {
  public:
   // `store` must outlive the object.
   static Result<std::unique_ptr<QuietContainer>> open(Store& store, const Container& container);
+
+  // Asks for it to stay still: to be called now and then (every progress), and before what was read
+  // is used. ETIMEDOUT: it did not stay so.
+  Status keep();
+  // A progress callback that does, and then calls `progress`.
+  Progress keeping(Progress progress);
 
   Lower& lower() { return *lower_; }
   Upper& upper() { return *upper_; }

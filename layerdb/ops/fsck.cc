@@ -253,11 +253,12 @@ void FsckState::use_group(GroupId group) {
 
 void FsckState::use_object(ObjectId id) { used_objects.insert(id); }
 
-Result<FsckResult> check_store(Store& store, const FsckProgress& progress) {
+Result<FsckResult> check_store(Store& store, const FsckProgress& progress,
+                               const WhileQuiet& while_quiet) {
   FsckState state(store);
   TRY(check_groups(state, progress));
   TRY(RecordCheck(state, progress).run());
-  TRY(check_containers(state));
+  TRY(check_containers(state, while_quiet));
   count_reclaimable(state);
   return std::move(state.result);
 }

@@ -9,7 +9,7 @@
 // Each names who is affected and, where there is one, the path; damage that several paths or images
 // share is reported once for each. What nobody needs (groups and objects of a killed import, index
 // entries of deleted groups) is no damage but reclaimable. Uppers of mounted containers are
-// skipped: they are changing.
+// changing: they are checked while the caller keeps them still, or skipped.
 //
 // Errors: only what keeps the check itself from running (no store, no memory); damage never is.
 #pragma once
@@ -20,7 +20,10 @@
 #include <vector>
 
 #include "layerdb/base/result.h"
+#include "layerdb/ops/container.h"
 #include "layerdb/store/store.h"
+#include "layerdb/upper/upper.h"
+#include "layerdb/view/lower.h"
 
 namespace layerfs {
 
@@ -60,10 +63,15 @@ struct FsckResult {
   uint64_t reclaimable_bytes = 0;
   uint64_t reclaimable_objects = 0;
   uint64_t stale_index_entries = 0;
-  std::vector<std::string> skipped_containers;  // mounted
+  std::vector<std::string> skipped_containers;  // mounted, and not kept still
 };
 
 using FsckProgress = std::function<void(uint64_t done, uint64_t total, const std::string& what)>;
-Result<FsckResult> check_store(Store& store, const FsckProgress& progress = {});
+// Opens a mounted container's lower and upper while its daemon holds changes back, and runs `check`
+// on them. It fails when that could not be done all the while.
+using WhileQuiet = std::function<Status(const Container&,
+                                        const std::function<Status(Lower&, Upper&)>& check)>;
+Result<FsckResult> check_store(Store& store, const FsckProgress& progress = {},
+                               const WhileQuiet& while_quiet = {});
 
 }  // namespace layerfs

@@ -49,6 +49,6 @@ uint64_t check_tree(FsckState& state, const std::string& owner, ObjectId root, O
 bool check_content(FsckState& state, const std::string& owner, const std::string& path,
                    const Content& content, uint64_t size_bytes);
 
-Status check_containers(FsckState& state);
+Status check_containers(FsckState& state, const WhileQuiet& while_quiet);
 
 }  // namespace layerfs

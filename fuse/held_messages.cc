@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fuse/held_messages.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "layerdb/base/sys.h"
+
+namespace layerfs {
+namespace {
+
+bool is_mutation(uint32_t opcode) {
+  switch (opcode) {
+    case FUSE_SETATTR:
+    case FUSE_SYMLINK:
+    case FUSE_MKNOD:
+    case FUSE_MKDIR:
+    case FUSE_UNLINK:
+    case FUSE_RMDIR:
+    case FUSE_RENAME:
+    case FUSE_RENAME2:
+    case FUSE_LINK:
+    case FUSE_WRITE:
+    case FUSE_SETXATTR:
+    case FUSE_REMOVEXATTR:
+    case FUSE_FALLOCATE:
+    case FUSE_COPY_FILE_RANGE:
+    case FUSE_TMPFILE:
+    case FUSE_FORGET:  // the last one removes an unlinked file
+    case FUSE_BATCH_FORGET:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool wants_reply(uint32_t opcode) { return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET; }
+
+const fuse_in_header& header_of(const std::string& message) {
+  return *reinterpret_cast<const fuse_in_header*>(message.data());
+}
+
+// Messages name the thread; the process is in its status.
+pid_t process_of(uint32_t thread) {
+  Result<std::string> status = read_file("/proc/" + std::to_string(thread) + "/status");
+  if (!status.ok()) return 0;
+  size_t at = status->find("\nTgid:");
+  return at == std::string::npos ? 0 : static_cast<pid_t>(std::atoi(status->c_str() + at + 6));
+}
+
+}  // namespace
+
+void HeldMessages::start(pid_t client) {
+  std::lock_guard lock(mutex_);
+  client_ = client;
+  holding_ = true;
+}
+
+std::deque<HeldMessages::Held> HeldMessages::stop() {
+  std::lock_guard lock(mutex_);
+  holding_ = false;
+  return std::exchange(held_, {});
+}
+
+bool HeldMessages::from_client(const fuse_in_header& message) const {
+  return client_ > 0 && message.pid != 0 && wants_reply(message.opcode) &&
+         process_of(message.pid) == client_;
+}
+
+HeldMessages::Outcome HeldMessages::offer(int device, const char* message, size_t size_bytes) {
+  const auto& header = *reinterpret_cast<const fuse_in_header*>(message);
+  if (!holding_ || !is_mutation(header.opcode)) return Outcome::answer_it;
+  std::lock_guard lock(mutex_);
+  if (!holding_) return Outcome::answer_it;  // thawed meanwhile
+  if (from_client(header)) return Outcome::refuse;
+  held_.push_back({device, std::string(message, size_bytes)});
+  return Outcome::held;
+}
+
+bool HeldMessages::interrupt(const fuse_in_header& interrupt, Held& out) {
+  fuse_interrupt_in in;
+  std::memcpy(&in, &interrupt + 1, sizeof in);
+  std::lock_guard lock(mutex_);
+  auto it = std::find_if(held_.begin(), held_.end(), [&](const Held& held) {
+    return header_of(held.message).unique == in.unique;
+  });
+  if (it == held_.end() || !wants_reply(header_of(it->message).opcode)) return false;
+  out = std::move(*it);
+  held_.erase(it);
+  return true;
+}
+
+}  // namespace layerfs

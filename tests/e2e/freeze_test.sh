@@ -1,0 +1,117 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# A mounted container held still, as commit, diff, export and fsck do: who waits, who does not, and
+# how it ends, also when a participant dies.
+source "$(dirname "$0")/lib.sh"
+require_root
+require_fuse
+FREEZE_CLIENT=$(realpath "${FREEZE_CLIENT:-$BUILD/tests/freeze_client}")
+
+make_tricky_tree "$WORK/tree"
+gnu_tar "$WORK/tree.tar" "$WORK/tree"
+lf import "$WORK/tree.tar" base >/dev/null
+root=$(mount_container base cold)
+directory=$STORE/containers/cold
+mkdir "$root/own"
+echo before >"$root/own/file"
+
+# freeze [FILE]: until `thaw`; what the client says is in $said.
+freeze() {
+  said=$WORK/said
+  rm -f "$WORK/hold" && mkfifo "$WORK/hold"
+  : >"$said"
+  "$FREEZE_CLIENT" "$directory" "$@" <"$WORK/hold" >"$said" &
+  client=$!
+  exec 6>"$WORK/hold"
+  until grep -q . "$said"; do sleep 0.01; done
+}
+thaw() {
+  exec 6>&-
+  wait $client
+}
+# held PID: the process waits, now and a moment later.
+held() {
+  local i
+  for i in 1 2 3; do
+    sleep 0.05
+    kill -0 "$1" 2>/dev/null || fail "$2 did not wait"
+  done
+}
+
+step "changes wait, reading does not, and all of it happens after"
+freeze
+assert_eq "$(cat "$said")" frozen "freeze"
+mkdir "$root/own/made" 6>&- &  # its directory is locked by the kernel meanwhile
+maker=$!
+echo changed >"$WORK/changed"
+cp "$WORK/changed" "$root/own/file" 6>&- &
+writer=$!
+held $maker mkdir
+assert_eq "$(cat "$root/etc/hello")" "$(cat "$WORK/tree/etc/hello")" "reading"
+ls -lR "$root/links" >/dev/null
+assert_eq "$("$FREEZE_CLIENT" "$directory" </dev/null || true)" \
+  "another command reads this container's state; try again" "a second freeze"
+refuses 'reads this container' lf umount cold
+refuses 'reads this container' lf diff cold
+thaw
+wait $maker $writer
+assert_eq "$(tail -n 1 "$said")" kept "the freeze at its end"
+[ -d "$root/own/made" ] || fail "mkdir was lost"
+assert_eq "$(cat "$root/own/file")" changed "what was written meanwhile"
+
+step "who waits can be killed"
+freeze
+mkdir "$root/own/never" 6>&- &
+waiting=$!
+held $waiting mkdir
+kill -9 $waiting
+wait $waiting 2>/dev/null || true
+thaw
+assert_missing "$root/own/never"
+
+step "the client that freezes is refused instead of waiting for itself"
+freeze "$root/own/suicide"
+until [ "$(wc -l <"$said")" -ge 2 ]; do sleep 0.01; done
+assert_eq "$(sed -n 2p "$said")" "Resource deadlock avoided" "the client's own change"
+thaw
+assert_missing "$root/own/suicide"
+
+step "a client that dies lets go"
+freeze
+kill -9 $client
+wait $client 2>/dev/null || true
+mkdir "$root/after-the-client"
+
+step "fsck checks a mounted container"
+assert_eq "$(lf --json fsck | jq -c '[.Containers, .SkippedContainers]')" '[1,[]]' "fsck"
+
+step "SIGTERM ends a frozen mount; the client is told"
+echo last >"$root/own/last"
+freeze
+pid=$(lf --json ps | jq -r '.[0].Pid')
+kill -TERM "$pid"
+wait_unmounted cold
+status=0
+thaw || status=$?
+[ $status -ne 0 ] || fail "the client was not told: $(cat "$said")"
+[ -z "$(mounts_below "$WORK")" ] || fail "still mounted"
+root=$(mount_container base cold)
+assert_eq "$(cat "$root/own/last")" last "what was written before"
+
+step "unmounting in vain: open files; then a signal, which detaches, and the last user ends it"
+exec 5<"$root/own/last"
+refuses 'in use' lf umount cold
+pid=$(lf --json ps | jq -r '.[0].Pid')
+kill -TERM "$pid"
+for i in $(seq 100); do [ -n "$(mounts_below "$WORK")" ] || break; sleep 0.05; done
+assert_eq "$(cat <&5)" last "reading through a descriptor of a detached mount"
+exec 5<&-
+wait_unmounted cold
+
+step "a mount point that disappears"
+root=$(mount_container base cold)
+mv "$WORK/mnt" "$WORK/moved"
+assert_eq "$(cat "$WORK/moved/cold/own/last")" last "a mount whose directory moved"
+lf umount cold
+mv "$WORK/moved" "$WORK/mnt"
