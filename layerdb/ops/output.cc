@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,11 +15,33 @@ namespace {
 
 constexpr size_t kOutputBufferBytes = 1 << 20;
 
-// "dir/.name.layerfs-PID": hidden, on the same filesystem, and of nobody else while we live.
-std::string temporary_name(const std::string& path) {
+// "dir/.name.layerfs-": hidden, on the same filesystem. Our number behind it makes it ours alone.
+std::string temporary_prefix(const std::string& path) {
   size_t slash = path.rfind('/');
   size_t start = slash == std::string::npos ? 0 : slash + 1;
-  return fmt::format("{}.{}.layerfs-{}", path.substr(0, start), path.substr(start), ::getpid());
+  return fmt::format("{}.{}.layerfs-", path.substr(0, start), path.substr(start));
+}
+
+std::string temporary_name(const std::string& path) {
+  return temporary_prefix(path) + std::to_string(::getpid());
+}
+
+// What processes that were killed left of writing this very path.
+void remove_leftovers(const std::string& path) {
+  std::string prefix = temporary_prefix(path);
+  std::string directory = parent_directory(path);
+  Result<std::vector<std::string>> names = list_directory(directory);
+  if (!names.ok()) return;  // creating will say why
+  std::string hidden =
+      prefix.substr(prefix.rfind('/') == std::string::npos ? 0 : prefix.rfind('/') + 1);
+  for (const std::string& name : *names) {
+    if (!name.starts_with(hidden)) continue;
+    std::string number = name.substr(hidden.size());
+    pid_t pid = number.size() > 9 ? 0 : static_cast<pid_t>(std::atoi(number.c_str()));
+    if (number != std::to_string(pid) || pid <= 0) continue;
+    bool alive = pid != ::getpid() && (::kill(pid, 0) == 0 || errno != ESRCH);
+    if (!alive) (void)remove_tree(directory + "/" + name);
+  }
 }
 
 }  // namespace
@@ -45,16 +68,19 @@ Result<std::unique_ptr<OutputFile>> OutputFile::create(const std::string& path) 
     out->fd_ = TRY(open_file(path, O_WRONLY));
     return out;
   }
-  std::string temporary = temporary_name(path);
-  Result<UniqueFd> fd = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+  remove_leftovers(path);
+  out->temporary_ = temporary_name(path);
+  // Without a name until it is complete, where the filesystem can: a killed process leaves nothing.
+  Result<UniqueFd> fd = open_file(parent_directory(path), O_WRONLY | O_TMPFILE, 0666);
+  out->named_ = !fd.ok();
+  if (!fd.ok()) fd = open_file(out->temporary_, O_WRONLY | O_CREAT | O_TRUNC, 0666);
   if (!fd.ok()) return errno_error("create '" + path + "'", fd.error().code);
   out->fd_ = std::move(*fd);
-  out->temporary_ = std::move(temporary);
   return out;
 }
 
 OutputFile::~OutputFile() {
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (named_) ::unlink(temporary_.c_str());
 }
 
 Status OutputFile::write(std::string_view bytes) {
@@ -79,8 +105,15 @@ Status OutputFile::commit() {
   TRY(flush());
   if (temporary_.empty()) return {};
   TRY(sync_file(fd_.get(), path_));
+  if (!named_) {
+    std::string self = fmt::format("/proc/self/fd/{}", fd_.get());
+    if (::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, temporary_.c_str(), AT_SYMLINK_FOLLOW) != 0)
+      return errno_error("name '" + path_ + "'");
+    named_ = true;
+  }
   if (::rename(temporary_.c_str(), path_.c_str()) != 0)
     return errno_error("rename to '" + path_ + "'");
+  named_ = false;
   temporary_.clear();
   return sync_directory(parent_directory(path_));
 }
@@ -92,8 +125,8 @@ Result<std::unique_ptr<OutputDirectory>> OutputDirectory::create(const std::stri
   std::vector<std::string> present;
   if (path_exists(out->path_)) present = TRY(list_directory(out->path_));
   if (!present.empty()) return Error{ENOTEMPTY, "directory '" + path + "' exists and is not empty"};
+  remove_leftovers(out->path_);
   std::string temporary = temporary_name(out->path_);
-  TRY(remove_tree(temporary));  // of a process that was killed and had our number
   if (::mkdir(temporary.c_str(), 0777) != 0) return errno_error("create '" + path + "'");
   out->temporary_ = std::move(temporary);
   return out;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where exports go. A file or directory is written under a temporary name beside its own and gets
-// its name in commit(), complete and synced; what is not committed is removed by the destructor.
+// Where exports go. A file is written without a name, or under a hidden one beside its own where the
+// filesystem has no nameless files, as a directory is; it gets its name in commit(), complete and
+// synced. What is not committed is removed by the destructor; what a killed process left, by the
+// next export to the same path.
 // Standard output and things that are not regular files (/dev/null, a fifo) are written directly.
 // Errors name the path the user gave.
 #pragma once
@@ -34,6 +36,7 @@ class OutputFile {
 
   std::string path_;       // as given
   std::string temporary_;  // empty: written directly
+  bool named_ = false;     // temporary_ exists
   UniqueFd fd_;
   std::string buffer_;
 };
