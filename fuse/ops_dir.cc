@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fuse/ops.h"
+#include "layerdb/object/file_type.h"
 
 namespace layerfs {
 namespace {
@@ -25,7 +26,7 @@ class Listing {
   bool add(std::string_view name, Ino ino, FileType type, uint64_t offset) {
     struct stat attributes = {};
     attributes.st_ino = ino;
-    attributes.st_mode = kernel_file_type(type);
+    attributes.st_mode = file_type_bits(type);
     return took(fuse_add_direntry(req_, end(), left(), terminated(name), &attributes,
                                   static_cast<off_t>(offset)));
   }

@@ -4,6 +4,7 @@
 #include <sys/sysmacros.h>
 
 #include "fuse/ops.h"
+#include "layerdb/object/file_type.h"
 
 namespace layerfs {
 namespace {
@@ -75,21 +76,6 @@ void on_readlink(fuse_req_t req, fuse_ino_t ino) noexcept {
     std::string target = TRY(mount.overlay.readlink(ino));
     return reply_bytes(req, target.data(), target.size());
   });
-}
-
-FileType file_type_of(mode_t mode) {
-  switch (mode & S_IFMT) {
-    case S_IFCHR:
-      return FileType::char_device;
-    case S_IFBLK:
-      return FileType::block_device;
-    case S_IFIFO:
-      return FileType::fifo;
-    case S_IFSOCK:
-      return FileType::socket;
-    default:
-      return FileType::regular;
-  }
 }
 
 void on_mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,

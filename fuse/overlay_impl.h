@@ -155,6 +155,18 @@ class OverlayImpl final : public Overlay {
     std::string_view to_name;
     const Found& to;
   };
+  InodeLocks::Guard lock_move(const Move& move);
+  // What a move changes, already as it will be.
+  struct MoveRecords {
+    Timestamp when;
+    bool across = false;  // two directories
+    InodeRecord from_parent;
+    InodeRecord other_parent;  // of the target's name, when `across`
+    InodeRecord moved;
+    InodeRecord& to_parent() { return across ? other_parent : from_parent; }
+  };
+  Result<MoveRecords> load_move(const Move& move);
+  Status put_move(Transaction& tx, const Move& move, const MoveRecords& records);
   Status move_name(const Move& move, bool leave_whiteout);
   Status swap_names(const Move& move);
   Status check_replace(const Found& from, const Found& to);

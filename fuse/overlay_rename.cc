@@ -70,79 +70,78 @@ Status OverlayImpl::rename(Ino from_directory, std::string_view from_name, Ino t
   return move_name(move, flags & RENAME_WHITEOUT);
 }
 
+InodeLocks::Guard OverlayImpl::lock_move(const Move& move) {
+  return locks_.exclusive({move.from_directory, move.to_directory, move.from.ino, move.to.ino});
+}
+
+Result<OverlayImpl::MoveRecords> OverlayImpl::load_move(const Move& move) {
+  MoveRecords out;
+  out.when = now();
+  out.across = move.from_directory != move.to_directory;
+  out.from_parent = TRY(load_directory(move.from_directory, out.when));
+  out.other_parent = TRY(load_directory(move.to_directory, out.when));
+  out.moved = TRY(load(move.from.ino));
+  out.moved.ctime = out.when;
+  if (move.from.type == FileType::directory) {
+    out.moved.parent = move.to_directory;
+    --out.from_parent.attributes.nlink;
+    ++out.to_parent().attributes.nlink;
+  }
+  return out;
+}
+
+Status OverlayImpl::put_move(Transaction& tx, const Move& move, const MoveRecords& records) {
+  TRY(set_name(tx, move.to_directory, move.to_name, move.from.ino, move.from.type,
+               move.to.over_lower));
+  tx.put_inode(move.from.ino, records.moved);
+  tx.put_inode(move.from_directory, records.from_parent);
+  if (records.across) tx.put_inode(move.to_directory, records.other_parent);
+  return {};
+}
+
 Status OverlayImpl::move_name(const Move& move, bool leave_whiteout) {
-  auto lock =
-      locks_.exclusive({move.from_directory, move.to_directory, move.from.ino, move.to.ino});
-  Timestamp when = now();
-  bool across = move.from_directory != move.to_directory;
-  InodeRecord from_parent = TRY(load_directory(move.from_directory, when));
-  InodeRecord other_parent = TRY(load_directory(move.to_directory, when));
-  InodeRecord& to_parent = across ? other_parent : from_parent;
-  InodeRecord record = TRY(load(move.from.ino));
-  record.ctime = when;
+  auto lock = lock_move(move);
+  MoveRecords records = TRY(load_move(move));
   auto tx = upper_->begin();
   bool last = false;
-  if (move.from.type == FileType::directory) {
-    record.parent = move.to_directory;
-    --from_parent.attributes.nlink;
-    ++to_parent.attributes.nlink;
-  }
   if (move.to.ino != 0) {
     InodeRecord replaced = TRY(load(move.to.ino));
-    if (move.to.type == FileType::directory) --to_parent.attributes.nlink;
-    last = drop_name(*tx, move.to.ino, replaced, when);
+    if (move.to.type == FileType::directory) --records.to_parent().attributes.nlink;
+    last = drop_name(*tx, move.to.ino, replaced, records.when);
   }
   if (leave_whiteout) {
     Ino ino = upper_->allocate_ino();
     NewNode device;
     device.type = FileType::char_device;
-    InodeRecord whiteout = TRY(new_record(*tx, ino, move.from_directory, from_parent, device, {}));
+    InodeRecord whiteout =
+        TRY(new_record(*tx, ino, move.from_directory, records.from_parent, device, {}));
     tx->put_inode(ino, whiteout);
     tx->put_name(move.from_directory, move.from_name,
                  {ino, FileType::char_device, move.from.over_lower});
   } else {
     clear_name(*tx, move.from_directory, move.from_name, move.from.over_lower);
   }
-  TRY(set_name(*tx, move.to_directory, move.to_name, move.from.ino, move.from.type,
-               move.to.over_lower));
-  tx->put_inode(move.from.ino, record);
-  tx->put_inode(move.from_directory, from_parent);
-  if (across) tx->put_inode(move.to_directory, to_parent);
+  TRY(put_move(*tx, move, records));
   TRY(apply(std::move(tx)));
   if (last) orphaned(move.to.ino);
   return {};
 }
 
 Status OverlayImpl::swap_names(const Move& move) {
-  auto lock =
-      locks_.exclusive({move.from_directory, move.to_directory, move.from.ino, move.to.ino});
-  Timestamp when = now();
-  bool across = move.from_directory != move.to_directory;
-  InodeRecord from_parent = TRY(load_directory(move.from_directory, when));
-  InodeRecord other_parent = TRY(load_directory(move.to_directory, when));
-  InodeRecord& to_parent = across ? other_parent : from_parent;
-  InodeRecord from = TRY(load(move.from.ino));
+  auto lock = lock_move(move);
+  MoveRecords records = TRY(load_move(move));
   InodeRecord to = TRY(load(move.to.ino));
-  from.ctime = to.ctime = when;
-  if (move.from.type == FileType::directory) {
-    from.parent = move.to_directory;
-    --from_parent.attributes.nlink;
-    ++to_parent.attributes.nlink;
-  }
+  to.ctime = records.when;
   if (move.to.type == FileType::directory) {
     to.parent = move.from_directory;
-    --to_parent.attributes.nlink;
-    ++from_parent.attributes.nlink;
+    --records.to_parent().attributes.nlink;
+    ++records.from_parent.attributes.nlink;
   }
   auto tx = upper_->begin();
-  TRY(set_name(*tx, move.to_directory, move.to_name, move.from.ino, move.from.type,
-               move.to.over_lower));
   TRY(set_name(*tx, move.from_directory, move.from_name, move.to.ino, move.to.type,
                move.from.over_lower));
-  tx->put_inode(move.from.ino, from);
   tx->put_inode(move.to.ino, to);
-  tx->put_inode(move.from_directory, from_parent);
-  if (across) tx->put_inode(move.to_directory, to_parent);
+  TRY(put_move(*tx, move, records));
   return apply(std::move(tx));
 }
 

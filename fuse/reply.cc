@@ -8,6 +8,8 @@
 
 #include <memory>
 
+#include "layerdb/object/file_type.h"
+
 namespace layerfs {
 namespace {
 thread_local const fuse_in_header* t_message = nullptr;
@@ -32,34 +34,11 @@ void note_access(Mount& mount, Ino ino) {
   mount.overlay.note_access(ino);
 }
 
-mode_t kernel_file_type(FileType type) {
-  switch (type) {
-    case FileType::regular:
-      return S_IFREG;
-    case FileType::directory:
-      return S_IFDIR;
-    case FileType::symlink:
-      return S_IFLNK;
-    case FileType::char_device:
-      return S_IFCHR;
-    case FileType::block_device:
-      return S_IFBLK;
-    case FileType::fifo:
-      return S_IFIFO;
-    case FileType::socket:
-      return S_IFSOCK;
-    case FileType::none:
-    case FileType::whiteout:
-      break;
-  }
-  return S_IFREG;
-}
-
 struct stat kernel_stat(const Mount& mount, const Stat& stat) {
   struct stat out = {};
   const Attributes& attributes = stat.attributes;
   out.st_ino = stat.ino;
-  out.st_mode = kernel_file_type(attributes.type) | attributes.mode;
+  out.st_mode = file_type_bits(attributes.type) | attributes.mode;
   out.st_nlink = attributes.nlink;
   out.st_uid = mount.ids.map_uid(attributes.uid);
   out.st_gid = mount.ids.map_gid(attributes.gid);

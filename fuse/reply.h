@@ -52,7 +52,6 @@ void note_access(Mount& mount, Ino ino);
 const fuse_in_header* current_message();
 void set_current_message(const fuse_in_header* message);
 
-mode_t kernel_file_type(FileType type);
 struct stat kernel_stat(const Mount& mount, const Stat& stat);
 fuse_entry_param kernel_entry(const Mount& mount, const Stat& stat);
 

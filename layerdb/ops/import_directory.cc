@@ -15,6 +15,7 @@
 
 #include "layerdb/base/log.h"
 #include "layerdb/base/sys.h"
+#include "layerdb/object/file_type.h"
 #include "layerdb/ops/bounded_queue.h"
 #include "layerdb/ops/canonical_tar.h"
 #include "layerdb/ops/image_import.h"
@@ -24,27 +25,6 @@ namespace {
 
 constexpr size_t kPartBytes = 256 * 1024;
 constexpr size_t kQueuedParts = 4;
-
-FileType type_of(mode_t mode) {
-  switch (mode & S_IFMT) {
-    case S_IFREG:
-      return FileType::regular;
-    case S_IFDIR:
-      return FileType::directory;
-    case S_IFLNK:
-      return FileType::symlink;
-    case S_IFCHR:
-      return FileType::char_device;
-    case S_IFBLK:
-      return FileType::block_device;
-    case S_IFIFO:
-      return FileType::fifo;
-    case S_IFSOCK:
-      return FileType::socket;
-    default:
-      return FileType::none;
-  }
-}
 
 Result<Xattrs> read_xattrs(const std::string& path) {
   std::string names(64 * 1024, '\0');  // XATTR_LIST_MAX
@@ -132,7 +112,7 @@ class DirectoryTar {
   Result<Entry> describe(const std::string& path, const struct stat& st) const {
     Entry entry;
     Attributes& a = entry.attributes;
-    a.type = type_of(st.st_mode);
+    a.type = file_type_of(st.st_mode);
     a.mode = st.st_mode & 07777;
     a.uid = st.st_uid;
     a.gid = st.st_gid;
