@@ -109,16 +109,15 @@ Status OverlayImpl::set_xattr(Ino ino, const std::string& name, std::string_view
   }
   auto tx = upper_->begin();
   if (name == kAclAccess || name == kAclDefault) {
-    if (record.attributes.type == FileType::symlink) return Error{EOPNOTSUPP, "a symlink"};
+    FileType type = record.attributes.type;
+    if (type == FileType::symlink) return Error{EOPNOTSUPP, "a symlink"};
+    if (name == kAclDefault && type != FileType::directory) return Error{EACCES, "no directory"};
     TRY(parse_acl(value));
   }
   if (name == kAclAccess) {
     TRY(put_access_acl(*tx, ino, record, value));
     if (clear_sgid) record.attributes.mode &= static_cast<uint16_t>(~02000u);
   } else {
-    if (name == kAclDefault && record.attributes.type != FileType::directory) {
-      return Error{EACCES, "not a directory"};
-    }
     TRY(put_xattr(*tx, ino, record, name, value));
   }
   record.ctime = now();

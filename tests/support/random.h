@@ -16,6 +16,7 @@ inline uint64_t test_seed() {
   const char* given = std::getenv("LAYERFS_TEST_SEED");
   uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 0) : std::random_device{}();
   std::printf("LAYERFS_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  std::fflush(stdout);  // also when the test aborts
   return seed;
 }
 
