@@ -35,6 +35,12 @@ Result<bool> differs(Lower& lower, Upper& upper, Ino ino) {
   return record->own_xattrs && TRY(upper.xattrs(ino)) != TRY(lower.xattrs(ino));
 }
 
+// Whether hard links are below a lower directory, also such as have one name left: their ids mean
+// something in this parent's link table only.
+Result<bool> has_links(Lower& lower, Ino directory) {
+  return TRY(lower.entry(directory)).tree.linked_count != 0;
+}
+
 // The places where something changed.
 class Marks {
  public:
@@ -124,8 +130,7 @@ Status Marks::mark_directory(Ino directory) {
 // A lower directory that moved takes names of hard-linked inodes along; their other names must not
 // be left behind in the layers below.
 Status Marks::mark_links_below(Ino directory) {
-  Result<Entry> stored = lower_.entry(directory);
-  if (stored.ok() && stored->tree.linked_count == 0) return {};
+  if (!TRY(has_links(lower_, directory))) return {};
   std::vector<Ino> linked;
   std::vector<Ino> below;
   TRY(lower_.list(directory, "", [&](std::string_view, const LowerNode& node) {
@@ -227,7 +232,7 @@ Status Walk::added(const Change& found) {
   change.self_changed = true;
   bool in_lower = change.ino < lower_.inode_limit();
   change.lower_tree = is_directory(change.type) && in_lower && !change.inside_lower_tree &&
-                      !marks_.marked(change.ino);
+                      !marks_.marked(change.ino) && !TRY(has_links(lower_, change.ino));
   TRY(emit(change));
   if (!is_directory(change.type)) return {};
 

@@ -10,6 +10,7 @@
 #include "layerdb/base/json.h"
 #include "layerdb/base/log.h"
 #include "layerdb/ops/merge.h"
+#include "layerdb/store/content.h"
 #include "layerdb/store/reference.h"
 
 namespace layerfs {
@@ -86,7 +87,8 @@ Result<std::optional<LayerRecord>> ImageImport::find_layer(const Digest& diff_id
 Status ImageImport::add_layer(const Digest& diff_id, const std::string& name,
                               const OpenLayer& open) {
   std::optional<LayerRecord> layer = TRY(find_layer(diff_id));
-  if (layer) {
+  bool known = layer.has_value();
+  if (known) {
     ++result_.layers_known;
   } else {
     layer = TRY(import_layer_tar(store_, chain_, TRY(open()), name, diff_id, options_.cancelled));
@@ -94,26 +96,42 @@ Status ImageImport::add_layer(const Digest& diff_id, const std::string& name,
     new_layers_[diff_id] = *layer;
     batch_.put_layer(*layer);
   }
-  return stack(*layer);
+  return stack(*layer, !known);
 }
 
 Result<Digest> ImageImport::add_layer(InputStream& input, const std::string& name) {
   LayerRecord layer = TRY(import_layer_stream(store_, chain_, input, name, std::nullopt));
   if (std::optional<LayerRecord> known = TRY(find_layer(layer.diff_id))) {
-    if (new_layers_.empty()) store_.discard();  // read in vain: take back what little it wrote
-    layer = std::move(*known);
+    if (!layer.links_below) {  // read in vain: take back what little it wrote
+      if (new_layers_.empty()) store_.discard();
+      layer = std::move(*known);
+    }
     ++result_.layers_known;
   } else {
     ++result_.layers_new;
     new_layers_[layer.diff_id] = layer;
     batch_.put_layer(layer);
   }
-  TRY(stack(layer));
+  TRY(stack(layer, true));
   return layer.diff_id;
 }
 
-// Merges the layer onto the stack, unless that very stack exists already.
-Status ImageImport::stack(const LayerRecord& layer) {
+// The layer with its hard links looked up in this stack, from its tar in the store.
+Result<LayerRecord> ImageImport::read_again(const LayerRecord& layer) {
+  TRY(store_.chunks().flush());
+  ContentReader tar(store_.chunks(), store_.objects(), layer.tar, layer.tar_bytes);
+  ByteSource source = [&tar, at = uint64_t{0}](char* buffer, size_t size) mutable {
+    Result<size_t> got = tar.read(at, {buffer, size});
+    if (got.ok()) at += *got;
+    return got;
+  };
+  return import_layer_tar(store_, chain_, source, "layer " + layer.diff_id.to_string(),
+                          layer.diff_id, options_.cancelled);
+}
+
+// Merges the layer onto the stack, unless that very stack exists already. `read_here`: its record
+// was made for this stack.
+Status ImageImport::stack(const LayerRecord& layer, bool read_here) {
   std::optional<Digest> below;
   if (chain_) below = chain_->chain_id;
   Digest id = chain_id_of(below, layer.diff_id);
@@ -128,7 +146,8 @@ Status ImageImport::stack(const LayerRecord& layer) {
     return {};
   }
   if (stored.error().code != ENOENT) return stored.error();
-  chain_ = TRY(merge_layer(store_, chain_, layer));
+  bool again = layer.links_below && !read_here;
+  chain_ = TRY(merge_layer(store_, chain_, again ? TRY(read_again(layer)) : layer));
   new_chains_[id] = *chain_;
   batch_.put_chain(*chain_);
   return {};

@@ -54,7 +54,8 @@ class ImageImport {
 
  private:
   Result<std::optional<LayerRecord>> find_layer(const Digest& diff_id);
-  Status stack(const LayerRecord& layer);
+  Status stack(const LayerRecord& layer, bool read_here);
+  Result<LayerRecord> read_again(const LayerRecord& layer);
 
   Store& store_;
   const ImportOptions& options_;

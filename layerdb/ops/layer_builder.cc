@@ -137,8 +137,8 @@ Status LayerBuilder::add_file(const Change& change, Entry entry) {
       TRY(tar_literal(TRY(encode_tar_header(change.path, name, met->second.first_path))));
       return add_to_parent(name);
     }
-    if (change.ino < lower_.inode_limit()) entry.link_id = TRY(lower_.entry(change.ino)).link_id;
-    if (entry.link_id == 0) entry.link_id = TRY(store_.objects().new_link_id());
+    // Never the lower's id: on another parent that may have names which are not this layer's.
+    entry.link_id = TRY(store_.objects().new_link_id());
     entry.attributes.nlink = several->second;
   } else {
     entry.attributes.nlink = 1;

@@ -242,6 +242,7 @@ Result<LayerRecord> LayerWriter::finish() {
   }
   for (; lower != s.lower_names.end(); ++lower) TRY(tree.add(lower->first, lower->second));
   Entry root = TRY(tree.finish());
+  layer.links_below = !s.lower_inodes.empty();
   layer.entry_count = root.tree.inode_count;
   layer.content_bytes = root.tree.content_bytes + s.linked_bytes;
   layer.root = TRY(put_root_page(s.store.objects(), std::move(root)));

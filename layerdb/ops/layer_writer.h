@@ -39,7 +39,7 @@ class LayerWriter {
   Status add_whiteout(std::string_view path);  // the name that is deleted
   Status add_opaque(std::string_view directory);
 
-  // Writes tree and link table: fills root, links, entry_count and content_bytes.
+  // Writes tree and link table: fills root, links, entry_count, content_bytes and links_below.
   Result<LayerRecord> finish();
 
  private:

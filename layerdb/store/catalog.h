@@ -33,6 +33,9 @@ struct LayerRecord {
   uint64_t tar_bytes = 0;
   uint64_t entry_count = 0;
   uint64_t content_bytes = 0;  // sum of regular file sizes, hard links once
+  // Has hard links to names of the layers below: `root` and `links` were made for the stack it
+  // first came on and mean nothing on another one (ops/image_import.h reads the tar again).
+  bool links_below = false;
 };
 
 struct ChainRecord {

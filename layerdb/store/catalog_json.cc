@@ -29,6 +29,13 @@ class Fields {
     if (!field->is_number_integer()) return fail(name), 0;
     return field->get<int64_t>();
   }
+  bool flag(const char* name) {  // absent: false
+    if (!json_.is_object() || !json_.contains(name)) return false;
+    const Json* field = find(name);
+    if (field == nullptr) return false;
+    if (!field->is_boolean()) return fail(name), false;
+    return field->get<bool>();
+  }
   ObjectId object(const char* name) { return ObjectId{number(name)}; }
   Digest digest(const char* name) {
     const Json* field = find(name);
@@ -108,12 +115,14 @@ Json content_json(const Content& content) {
 }  // namespace
 
 std::string encode_layer(const LayerRecord& layer) {
-  return json_text(Json{{"root", raw(layer.root)},
-                        {"links", raw(layer.links)},
-                        {"tar", content_json(layer.tar)},
-                        {"tar_bytes", layer.tar_bytes},
-                        {"entry_count", layer.entry_count},
-                        {"content_bytes", layer.content_bytes}});
+  Json out{{"root", raw(layer.root)},
+           {"links", raw(layer.links)},
+           {"tar", content_json(layer.tar)},
+           {"tar_bytes", layer.tar_bytes},
+           {"entry_count", layer.entry_count},
+           {"content_bytes", layer.content_bytes}};
+  if (layer.links_below) out["links_below"] = true;
+  return json_text(out);
 }
 
 Result<LayerRecord> decode_layer(const Digest& id, std::string_view json) {
@@ -124,7 +133,8 @@ Result<LayerRecord> decode_layer(const Digest& id, std::string_view json) {
                                    .tar = fields.content("tar"),
                                    .tar_bytes = fields.number("tar_bytes"),
                                    .entry_count = fields.number("entry_count"),
-                                   .content_bytes = fields.number("content_bytes")});
+                                   .content_bytes = fields.number("content_bytes"),
+                                   .links_below = fields.flag("links_below")});
 }
 
 std::string encode_chain(const ChainRecord& chain) {

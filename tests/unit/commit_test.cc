@@ -395,6 +395,41 @@ class RandomChanges {
   int round_;
 };
 
+// A layer may come on another parent (exported, and imported there), where the link ids of the
+// parent that it was made on mean nothing, or belong to other names, too.
+TEST_F(CommitTest, LayersDoNotDependOnTheirParentsLinkIds) {
+  Ino file = make(make(kRootIno, "d", FileType::directory), "f");
+  write(file, 0, "old");
+  for (const char* name : {"a", "b"}) ASSERT_OK(fs().link(file, kRootIno, name));
+  ImageRecord base = commit().image;
+  write(at("a"), 0, "new");
+  LayerRecord written = commit().source.layers.back();
+  for (const char* name : {"a", "b"}) ASSERT_OK(fs().unlink(kRootIno, name));
+  commit();  // d/f is left alone, but with a link id
+  ASSERT_OK(fs().rename(kRootIno, "d", kRootIno, "moved", 0));
+  LayerRecord moved = commit().source.layers.back();
+
+  ChainRecord alone = VALUE(merge_layer(*store_, std::nullopt, moved));
+  auto lower = VALUE(open_store_lower(*store_, alone));
+  Ino directory = VALUE(lower->lookup(kRootIno, "moved")).ino;
+  EXPECT_EQ(VALUE(lower->lookup(directory, "f")).attributes.size_bytes, 3u);
+
+  open(base);
+  ASSERT_OK(fs().link(at("a"), kRootIno, "c"));
+  ChainRecord other = VALUE(merge_layer(*store_, commit().source.chain, written));
+  lower = VALUE(open_store_lower(*store_, other));
+  auto content = [&](const char* name) {
+    std::string bytes(3, '\0');
+    EXPECT_EQ(VALUE(VALUE(lower->open(VALUE(lower->lookup(kRootIno, name)).ino))->read(0, bytes)),
+              3u);
+    return bytes;
+  };
+  EXPECT_EQ(content("a"), "new");
+  EXPECT_EQ(content("c"), "old");
+  EXPECT_EQ(VALUE(lower->lookup(kRootIno, "a")).attributes.nlink, 3u);
+  EXPECT_EQ(VALUE(lower->lookup(kRootIno, "c")).attributes.nlink, 1u);
+}
+
 TEST_F(CommitTest, TheImageShowsWhatTheContainerShowed) {
   Random random;
   for (int round = 0; round < 12; ++round) {
