@@ -8,7 +8,7 @@
 # $WORK. A script that only reaches its end when everything held needs no verdict of its own: any
 # command that fails ends it (errexit), and says where.
 #
-# From ctest (or the caller): LAYERFS the program, COMPARE_TREES and MAKE_NEWER the helpers beside
+# From ctest (or the caller): LAYERFS the program, COMPARE_TREES, MAKE_NEWER and RUN_SCRIPTS the helpers beside
 # it, SKIPPED_FILE where skips are written down, ROOTFS_CACHE where fixtures are kept.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -19,6 +19,7 @@ BUILD=${BUILD:-$E2E/../../build/release}
 LAYERFS=$(realpath "${LAYERFS:-$BUILD/layerfs}")
 COMPARE_TREES=$(realpath "${COMPARE_TREES:-$BUILD/tests/compare_trees}")
 MAKE_NEWER=$(realpath "${MAKE_NEWER:-$BUILD/tests/make_newer}")
+RUN_SCRIPTS=$(realpath "${RUN_SCRIPTS:-$BUILD/tests/run_scripts}")
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/layerfs-$TEST_NAME.XXXXXX")
 STORE=$WORK/store
 export LC_ALL=C LAYERFS_ROOT=$STORE

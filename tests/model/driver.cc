@@ -5,8 +5,7 @@
 
 #include <algorithm>
 
-#include "tests/model/model_fs.h"
-#include "tests/support/overlay_rig.h"
+#include "tests/model/generator.h"
 
 namespace layerfs {
 namespace {
@@ -27,31 +26,42 @@ class NumberPairs {
     }
     return "";
   }
+  void forget_all() {
+    real_of_.clear();
+    model_of_.clear();
+  }
 
  private:
   std::map<Ino, Ino> real_of_;
   std::map<Ino, Ino> model_of_;
 };
 
+const std::string& changed_path(const std::vector<std::string>& words) {
+  return words[0] == "copy" ? words[3] : words[1];
+}
+
 class SideBySide {
  public:
-  explicit SideBySide(MemoryLower& lower)
-      : rig_(lower), model_(lower, [this] { return rig_.now(); }) {}
+  explicit SideBySide(Subject& subject)
+      : subject_(subject),
+        model_(subject.rules(), [this] { return began_ ? subject_.now() : Timestamp{}; }) {
+    for (const Command& command : lower_script()) {
+      std::string result = model_runner_.run(model_, command);
+      if (result != "ok") broken_ = script_text({command}) + "gives " + result;
+    }
+    model_.commit();
+    began_ = true;
+  }
 
   std::string step(const Command& command) {
-    rig_.tick();
-    if (command.words[0] == "remount") {
-      rig_.remount();
-      model_.forget_all();
-      real_runner_.forget_all();
-      model_runner_.forget_all();
-      return compare();
-    }
-    std::string real = real_runner_.run(rig_.overlay(), command);
+    if (!broken_.empty()) return broken_;
+    subject_.tick();
+    const std::string& name = command.words[0];
+    if (name == "remount" || name == "crash" || name == "commit") return restart(name);
+    if (name == "fault") return with_fault(command);
+    std::string real = real_runner_.run(subject_.fs(), command);
     std::string model = model_runner_.run(model_, command);
-    if (command.words[0] != "seek" && real != model) {
-      return fmt::format("gives {}, the model {}", real, model);
-    }
+    if (name != "seek" && real != model) return differ(real, model);
     if (!command.expected.empty() && real != command.expected) {
       return fmt::format("gives {}, not {}", real, command.expected);
     }
@@ -61,8 +71,9 @@ class SideBySide {
   std::string compare() {
     std::map<std::string, Ino> real_inos;
     std::map<std::string, Ino> model_inos;
-    auto real = ScriptRunner::snapshot(rig_.overlay(), &real_inos);
-    auto model = ScriptRunner::snapshot(model_, &model_inos);
+    bool exact = subject_.rules() == ModelFs::Rules::filesystem;
+    auto real = snapshot(subject_.fs(), exact, &real_inos);
+    auto model = snapshot(model_, exact, &model_inos);
     for (const auto& [path, text] : model) {
       auto it = real.find(path);
       if (it == real.end()) return fmt::format("{} is missing: {}", path, text);
@@ -73,142 +84,80 @@ class SideBySide {
     for (const auto& [path, text] : real) {
       if (model.count(path) == 0) return fmt::format("{} should not be: {}", path, text);
     }
+    if (!subject_.keeps_numbers()) pairs_.forget_all();
     return pairs_.check(real_inos, model_inos);
   }
 
  private:
-  OverlayRig rig_;
+  static std::string differ(const std::string& real, const std::string& model) {
+    return fmt::format("gives {}, the model {}", real, model);
+  }
+
+  std::string restart(const std::string& how) {
+    real_runner_.forget_all();
+    model_runner_.forget_all();
+    Status status = how == "remount" ? subject_.remount()
+                    : how == "crash" ? subject_.crash()
+                                     : subject_.commit();
+    if (!status.ok()) return how + ": " + status.error().message;
+    if (how == "commit") {
+      model_.commit();
+      pairs_.forget_all();
+    } else {
+      model_.forget_all();
+    }
+    return compare();
+  }
+
+  // An operation that the host's failing made fail changed nothing, except that a file's bytes in
+  // the range it was to change may be old or new ones.
+  std::string with_fault(const Command& command) {
+    Command inner{{command.words.begin() + 2, command.words.end()}, ""};
+    subject_.break_host(std::strtoll(command.words[1].c_str(), nullptr, 10));
+    std::string real = real_runner_.run(subject_.fs(), inner);
+    subject_.heal_host();
+    if (!command.expected.empty() && real != command.expected) {
+      return fmt::format("gives {}, not {}", real, command.expected);
+    }
+    bool host_failed = real == "ENOSPC" || real == "EIO";
+    if (!host_failed) {
+      std::string model = model_runner_.run(model_, inner);
+      return real == model ? "" : differ(real, model);
+    }
+    const std::string& path = changed_path(inner.words);
+    auto before = model_runner_.content(model_, path);
+    auto now = real_runner_.content(subject_.fs(), path);
+    if (!before.ok() || !now.ok() || *now == *before) return "";
+    ModelFs changed = model_;
+    ScriptRunner runner = model_runner_;
+    std::string result = runner.run(changed, inner);
+    auto after = runner.content(changed, path);
+    if (result != "ok" || !after.ok() || now->size() != before->size()) return "changed in failing";
+    for (size_t i = 0; i < now->size(); ++i) {
+      bool known = (*now)[i] == (*before)[i] || (i < after->size() && (*now)[i] == (*after)[i]);
+      if (!known) return fmt::format("changed byte {} in failing", i);
+    }
+    model_.replace_content(path_ino(path), *now);
+    return "";
+  }
+
+  Ino path_ino(const std::string& path) {
+    return model_runner_.number_of(model_, path).value_or(0);
+  }
+
+  Subject& subject_;
   ModelFs model_;
   ScriptRunner real_runner_;
   ScriptRunner model_runner_;
   NumberPairs pairs_;
-};
-
-// Few names, so that operations meet; some at the limits.
-class Generator {
- public:
-  explicit Generator(std::mt19937_64& random) : random_(random) {}
-
-  Command next() {
-    static const std::vector<std::string> kCommands{
-        "mkdir",  "mkdir", "create", "create",   "create",   "symlink",     "mknod",    "tmpfile",
-        "link",   "link",  "unlink", "unlink",   "rmdir",    "rename",      "rename",   "rename",
-        "rename", "write", "write",  "write",    "put",      "truncate",    "truncate", "copy",
-        "chmod",  "chown", "utimes", "setxattr", "setxattr", "removexattr", "getxattr", "stat",
-        "read",   "read",  "list",   "hold",     "release",  "fallocate",   "seek"};
-    if (below(400) == 0) return {{"remount"}, ""};
-    std::string name = pick(kCommands);
-    Command command{{name}, ""};
-    for (std::string& word : arguments(name)) command.words.push_back(std::move(word));
-    return command;
-  }
-
- private:
-  uint64_t below(uint64_t n) { return random_() % n; }
-  std::string pick(const std::vector<std::string>& from) { return from[below(from.size())]; }
-  std::string text(uint64_t n) { return std::to_string(n); }
-  std::string handle() { return pick({"h", "i", "j"}); }
-
-  std::string path() {
-    static const std::vector<std::string> kNames{"a", "b", "c", "d", "e", "f"};
-    uint64_t kind = below(40);
-    if (kind == 0) return "@" + handle();
-    if (kind == 1) return "@" + handle() + "/" + pick(kNames);
-    std::string out = pick(kNames);
-    for (uint64_t depth = below(3); depth > 0; --depth) out += "/" + pick(kNames);
-    if (kind == 2) out += pick({"/%*61:255", "/%*61:256", "/%ff%20x"});
-    return out;
-  }
-  std::string offset() {
-    switch (below(4)) {
-      case 0:
-        return text(below(64));
-      case 1:
-        return text(4096 * below(20));
-      case 2:
-        return text(16384 - 32 + below(64));
-      default:
-        return text(below(70000));
-    }
-  }
-  std::string length() { return text(1 + below(below(3) == 0 ? 30000 : 300)); }
-  std::string mode() { return pick({"644", "755", "600", "4755", "2775", "6711", "2644", "1777"}); }
-  std::string xattr() { return pick({"user.a", "user.b", "security.capability", "trusted.x"}); }
-
-  std::vector<std::string> arguments(const std::string& name) {
-    if (name == "mkdir" || name == "create" || name == "chmod") return {path(), mode()};
-    if (name == "symlink") return {pick({"a", "b/c", "%*78:4000"}), path()};
-    if (name == "mknod") {
-      return {path(), pick({"fifo", "socket", "char", "block"}), mode(), text(below(3)),
-              text(below(3))};
-    }
-    if (name == "tmpfile") return {handle(), path(), mode()};
-    if (name == "rename") {
-      std::vector<std::string> words{path(), path()};
-      if (below(3) == 0) words.push_back(pick({"noreplace", "exchange", "whiteout"}));
-      return words;
-    }
-    if (name == "link") return {path(), path()};
-    if (name == "hold") return {handle(), path()};
-    if (name == "release") return {handle()};
-    if (name == "write") {
-      std::vector<std::string> words{path(), offset(), length(), text(below(1000))};
-      if (below(3) == 0) words.push_back("kill");
-      return words;
-    }
-    if (name == "put") return {path(), "text" + text(below(100))};
-    if (name == "truncate") return {path(), below(3) == 0 ? "0" : offset()};
-    if (name == "fallocate") {
-      return {path(), pick({"alloc", "keep", "punch", "punch", "zero", "zerokeep"}), offset(),
-              length()};
-    }
-    if (name == "seek") return {path(), pick({"data", "hole"}), offset()};
-    if (name == "copy") return {path(), offset(), path(), offset(), length()};
-    if (name == "chown") return {path(), text(below(3)), text(below(3))};
-    if (name == "utimes") return {path(), text(below(5000)), text(below(5000))};
-    if (name == "setxattr") {
-      std::vector<std::string> words{path(), xattr(), "v" + text(below(1000))};
-      if (below(3) == 0) words.push_back(pick({"create", "replace"}));
-      return words;
-    }
-    if (name == "removexattr" || name == "getxattr") return {path(), xattr()};
-    return {path()};  // unlink, rmdir, stat, read, list
-  }
-
-  std::mt19937_64& random_;
+  bool began_ = false;  // the lower script ran with a clock at 0
+  std::string broken_;
 };
 
 }  // namespace
 
-std::unique_ptr<MemoryLower> model_lower() {
-  auto lower = std::make_unique<MemoryLower>();
-  lower->add_directory("a");
-  lower->add_directory("a/b", 02775);
-  lower->add_directory("a/b/c");
-  lower->add_directory("b");
-  lower->add_file("a/a", "small", 04755);
-  lower->add_file("a/b/d", std::string(100000, 'x'));
-  lower->add_file("a/b/c/e", "deep");
-  lower->add_file("b/a", std::string(40000, 'y'), 02644);
-  lower->add_file("c", "");
-  lower->add_link("d", "a/b/d");
-  lower->add_link("b/f", "a/a");
-  lower->add_symlink("e", "a/b");
-  MemoryLower::Node node;
-  node.attributes.type = FileType::char_device;
-  node.attributes.mode = 0600;
-  lower->add("b/c", node);
-  node.attributes.type = FileType::regular;
-  node.content = std::string(17000, 'z');
-  node.xattrs = {{"user.a", "1"}, {"security.capability", "cap"}};
-  node.attributes.mtime = {77, 88};
-  lower->add("b/e", node);
-  lower->seal();
-  return lower;
-}
-
-std::optional<Failure> run_script(MemoryLower& lower, const std::vector<Command>& script) {
-  SideBySide both(lower);
+std::optional<Failure> run_script(Subject& subject, const std::vector<Command>& script) {
+  SideBySide both(subject);
   for (size_t i = 0; i < script.size(); ++i) {
     std::string what = both.step(script[i]);
     if (!what.empty()) return Failure{i, what};
@@ -218,17 +167,10 @@ std::optional<Failure> run_script(MemoryLower& lower, const std::vector<Command>
   return std::nullopt;
 }
 
-std::vector<Command> random_script(std::mt19937_64& random, size_t steps) {
-  Generator generator(random);
-  std::vector<Command> script;
-  while (script.size() < steps) script.push_back(generator.next());
-  return script;
-}
-
 // Takes away ever smaller parts for as long as what remains still fails.
-std::vector<Command> shrink(MemoryLower& lower, std::vector<Command> script) {
+std::vector<Command> shrink(const RunsScript& runs, std::vector<Command> script) {
   auto cut = [&] {
-    auto failure = run_script(lower, script);
+    auto failure = runs(script);
     if (failure) script.resize(std::min(script.size(), failure->step + 1));
     return failure.has_value();
   };
@@ -243,6 +185,15 @@ std::vector<Command> shrink(MemoryLower& lower, std::vector<Command> script) {
     }
     if (part == 1) return script;
   }
+}
+
+std::string explain_failure(const RunsScript& runs, const std::vector<Command>& script) {
+  auto failure = runs(script);
+  if (!failure) return "";
+  auto small = shrink(runs, script);
+  auto again = runs(small);
+  return fmt::format("after this script:\n{}{}", script_text(small),
+                     again ? again->what : "(it does not fail again) " + failure->what);
 }
 
 }  // namespace layerfs

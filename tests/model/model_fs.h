@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The filesystem as it should be, simple enough to be right by looking at it: every inode in a map,
-// every file a string, no layers, nothing saved. Not thread-safe. Numbers are its own.
+// every file a string, no layers, nothing saved. Not thread-safe. Numbers are its own. Copies are
+// independent.
 #pragma once
 
 #include <functional>
@@ -12,11 +13,17 @@
 
 namespace layerfs {
 
+inline Error model_error(int code) { return {code, "model"}; }
+
 class ModelFs final : public Overlay {
  public:
-  // Copies all of `lower`.
-  ModelFs(Lower& lower, std::function<Timestamp()> clock);
+  // Whose rules hold: those of the filesystem alone, or also what the kernel decides above it.
+  enum class Rules { filesystem, kernel };
+  // An empty root directory.
+  ModelFs(Rules rules, std::function<Timestamp()> clock);
   void forget_all();  // as a remount does
+  void commit();      // what is in no image goes
+  void replace_content(Ino ino, const std::string& bytes) { nodes_.at(ino).content = bytes; }
 
   Result<Stat> lookup(Ino directory, std::string_view name) override;
   void forget(Ino ino, uint64_t count) override;
@@ -54,9 +61,13 @@ class ModelFs final : public Overlay {
   void thaw() override {}
 
  private:
+  struct Child {
+    Ino ino = 0;
+    uint64_t serial = 0;  // when the name came: the order of listing, and the cookie
+  };
   struct Node {
     Stat stat;
-    std::map<std::string, Ino, std::less<>> children;
+    std::map<std::string, Child, std::less<>> children;
     Ino parent = 0;
     std::string content;
     std::string target;
@@ -64,10 +75,10 @@ class ModelFs final : public Overlay {
     uint64_t references = 0;
     bool linkable = false;
   };
-  void copy(Lower& lower, Ino from, Node& to, std::map<Ino, Ino>& copied);
   Result<Node*> node(Ino ino);
   Result<Node*> directory(Ino ino);
   Node* child(Node& directory, std::string_view name);  // null: none
+  void put_child(Node& directory, std::string_view name, Ino ino);
   Result<Stat> add(Node& directory, const NewNode& node, const Caller& caller, Ino& ino);
   void changed(Node& directory);
   void drop(Node& node);
@@ -76,10 +87,15 @@ class ModelFs final : public Overlay {
   bool is_below(Ino ino, Ino ancestor);
   void kill_privileges(Node& node, bool suid_sgid);
   void resized(Node& node);
+  void inherit(const Node& directory, Node& made, uint32_t umask);
+  Status check_xattr(const Node& node, const std::string& name, int missing) const;
+  Status set_acl(Node& node, const std::string& name, std::string_view value);
 
+  Rules rules_;
   std::function<Timestamp()> clock_;
   std::map<Ino, Node> nodes_;
   Ino next_ino_ = kRootIno;
+  uint64_t next_serial_ = 1;
 };
 
 }  // namespace layerfs

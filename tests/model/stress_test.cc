@@ -9,8 +9,10 @@
 #include <iostream>
 #include <thread>
 
-#include "tests/model/driver.h"
-#include "tests/support/overlay_rig.h"
+#include "tests/model/generator.h"
+#include "tests/model/overlay_subject.h"
+#include "tests/model/script_runner.h"
+#include "tests/support/random.h"
 
 namespace layerfs {
 namespace {
@@ -35,11 +37,9 @@ void check_links(Overlay& fs, const std::map<std::string, Ino>& inos) {
 }
 
 TEST(StressTest, ThreadsLeaveASoundTree) {
-  const char* env = std::getenv("LAYERFS_TEST_SEED");
-  uint64_t seed = env == nullptr ? std::random_device()() : std::strtoull(env, nullptr, 10);
-  std::cout << "LAYERFS_TEST_SEED=" << seed << '\n';
-  auto lower = model_lower();
-  OverlayRig rig(*lower);
+  uint64_t seed = test_support::test_seed();
+  OverlaySubject subject;
+  OverlayRig& rig = subject.rig();
   constexpr int kThreads = 4;
   constexpr size_t kSteps = 5000;
   std::vector<std::thread> threads;
@@ -47,7 +47,7 @@ TEST(StressTest, ThreadsLeaveASoundTree) {
     threads.emplace_back([&, i] {
       std::mt19937_64 random(seed + i);
       ScriptRunner runner;
-      for (const Command& command : random_script(random, kSteps)) {
+      for (const Command& command : random_script(random, kSteps, {})) {
         if (command.words[0] == "remount") {
           rig.overlay().freeze();
           rig.tick();
@@ -60,11 +60,11 @@ TEST(StressTest, ThreadsLeaveASoundTree) {
   }
   for (std::thread& thread : threads) thread.join();
   std::map<std::string, Ino> inos;
-  auto before = ScriptRunner::snapshot(rig.overlay(), &inos);
+  auto before = snapshot(rig.overlay(), true, &inos);
   check_links(rig.overlay(), inos);
   rig.remount();
   EXPECT_TRUE(rig.upper().orphans().value().empty());
-  EXPECT_EQ(ScriptRunner::snapshot(rig.overlay(), nullptr), before);
+  EXPECT_EQ(snapshot(rig.overlay(), true), before);
   EXPECT_GT(before.size(), 10u);
 }
 

@@ -11,10 +11,18 @@
 
 namespace layerfs {
 
-OverlayRig::OverlayRig(Lower& lower) : lower_(lower) {
+namespace {
+
+std::string make_rig_directory() {
   std::string pattern = (std::filesystem::temp_directory_path() / "layerfs.XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp " + pattern);
-  directory_ = pattern;
+  return pattern;
+}
+
+}  // namespace
+
+OverlayRig::OverlayRig(Lower& lower, rocksdb::Env* env, int64_t seconds)
+    : lower_(lower), directory_(make_rig_directory()), env_(env), seconds_(seconds) {
   open();
 }
 
@@ -25,7 +33,7 @@ OverlayRig::~OverlayRig() {
 }
 
 void OverlayRig::open() {
-  auto upper = Upper::open(directory_, lower_.inode_limit(), {});
+  auto upper = Upper::open(directory_, lower_.inode_limit(), {.env = env_});
   if (!upper.ok()) throw std::runtime_error(upper.error().message);
   upper_ = std::move(*upper);
   Overlay::Options options;
@@ -37,6 +45,17 @@ void OverlayRig::open() {
 void OverlayRig::remount() {
   overlay_.reset();
   upper_.reset();
+  open();
+}
+
+// write(2) is all that a process's death needs.
+void OverlayRig::crash() {
+  std::string left = make_rig_directory();
+  std::filesystem::copy(directory_, left, std::filesystem::copy_options::recursive);
+  overlay_.reset();
+  upper_.reset();
+  (void)remove_tree(directory_);
+  directory_ = left;
   open();
 }
 

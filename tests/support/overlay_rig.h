@@ -14,12 +14,14 @@ namespace layerfs {
 
 class OverlayRig {
  public:
-  explicit OverlayRig(Lower& lower);
+  // `env` is the upper's host; null: the real one. `seconds` is when the clock starts.
+  explicit OverlayRig(Lower& lower, rocksdb::Env* env = nullptr, int64_t seconds = 1000);
   ~OverlayRig();
 
   Overlay& overlay() { return *overlay_; }
   Upper& upper() { return *upper_; }
   void remount();  // closes and opens upper and overlay: the kernel forgets everything
+  void crash();    // opens what kill -9 would have left instead
   void tick() { ++seconds_; }
   Timestamp now() const { return {seconds_, 0}; }
 
@@ -31,7 +33,8 @@ class OverlayRig {
 
   Lower& lower_;
   std::string directory_;
-  std::atomic<int64_t> seconds_{1000};
+  rocksdb::Env* env_;
+  std::atomic<int64_t> seconds_;
   std::unique_ptr<Upper> upper_;
   std::unique_ptr<Overlay> overlay_;
 };
