@@ -129,7 +129,10 @@ Status OverlayImpl::remove_xattr(Ino ino, const std::string& name) {
   Mutation mutation = TRY(begin_mutation());
   auto lock = locks_.exclusive({ino});
   InodeRecord record = TRY(load(ino));
-  if (!TRY(find_xattr(ino, record, name))) return Error{ENODATA, "no such xattr"};
+  if (!TRY(find_xattr(ino, record, name))) {
+    if (name == kAclAccess || name == kAclDefault) return {};  // as other filesystems have it
+    return Error{ENODATA, "no such xattr"};
+  }
   auto tx = upper_->begin();
   TRY(put_xattr(*tx, ino, record, name, std::nullopt));
   record.ctime = now();

@@ -90,12 +90,14 @@ int run_all(const std::string& directory, int scripts, size_t steps, const std::
   std::mt19937_64 random(test_support::test_seed());
   std::fflush(stdout);
   if (!hook.empty()) RealSubject::make_lower_image(directory, hook);
+  bool mount = !hook.empty();
   auto runs = [&](const std::vector<Command>& script) {
     RealSubject subject(directory, hook);
     return run_script(subject, script);
   };
   for (int i = 0; i < scripts; ++i) {
-    auto script = random_script(random, steps, {.commits = !hook.empty()});
+    auto script =
+        random_script(random, steps, {.crashes = mount, .commits = mount, .whiteouts = mount});
     std::string wrong = explain_failure(runs, script);
     if (wrong.empty()) continue;
     fmt::print(stderr, "{}\n", wrong);

@@ -22,7 +22,7 @@ class Generator {
   Command next() {
     if (below(400) == 0) return {{"remount"}, ""};
     if (mix_.commits && below(2000) == 0) return {{"commit"}, ""};
-    if (mix_.faults && below(1500) == 0) return {{"crash"}, ""};
+    if (mix_.crashes && below(1500) == 0) return {{"crash"}, ""};
     Command command = operation();
     if (mix_.faults && below(150) == 0 && can_fail(command.words[0])) {
       command.words.insert(command.words.begin(), {"fault", text(below(4))});
@@ -101,7 +101,8 @@ class Generator {
     }
     if (name == "rename") {
       std::vector<std::string> words{path(), path()};
-      if (below(3) == 0) words.push_back(pick({"noreplace", "exchange", "whiteout"}));
+      std::string flag = pick({"noreplace", "exchange", "whiteout"});
+      if (below(3) == 0 && (mix_.whiteouts || flag != "whiteout")) words.push_back(flag);
       return words;
     }
     if (name == "link") return {path(), path()};

@@ -11,8 +11,10 @@
 namespace layerfs {
 
 struct ScriptMix {
-  bool faults = false;   // `fault` and `crash` steps
-  bool commits = false;  // `commit` steps
+  bool faults = false;    // `fault` steps
+  bool crashes = false;   // `crash` steps
+  bool commits = false;   // `commit` steps
+  bool whiteouts = true;  // RENAME_WHITEOUT; when it fails, ext4 may have changed times
 };
 std::vector<Command> random_script(std::mt19937_64& random, size_t steps, const ScriptMix& mix);
 

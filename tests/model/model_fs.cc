@@ -58,8 +58,10 @@ Result<ModelFs::Node*> ModelFs::node(Ino ino) {
 
 Result<ModelFs::Node*> ModelFs::directory(Ino ino) {
   Node* found = TRY(node(ino));
+  bool is_directory = found->stat.attributes.type == FileType::directory;
+  if (rules_ == Rules::kernel && !is_directory) return model_error(ENOTDIR);
   if (found->stat.attributes.nlink == 0) return model_error(ENOENT);
-  if (found->stat.attributes.type != FileType::directory) return model_error(ENOTDIR);
+  if (!is_directory) return model_error(ENOTDIR);
   return found;
 }
 
@@ -204,6 +206,9 @@ Status ModelFs::rename(Ino from_directory, std::string_view from_name, Ino to_di
   bool exchange = flags & RENAME_EXCHANGE;
   if (exchange && flags != RENAME_EXCHANGE) return model_error(EINVAL);
   TRY(new_name(from_name));
+  if (rules_ == Rules::kernel && child(*TRY(node(from_directory)), from_name) == nullptr) {
+    return model_error(ENOENT);  // it looks the target up afterwards
+  }
   TRY(new_name(to_name));
   Node* from_parent = TRY(node(from_directory));
   Node* to_parent = TRY(node(to_directory));

@@ -141,8 +141,8 @@ Status ModelFs::set_xattr(Ino ino, const std::string& name, std::string_view val
 Status ModelFs::remove_xattr(Ino ino, const std::string& name) {
   Node* found = TRY(node(ino));
   TRY(check_xattr(*found, name, EPERM));
-  bool acl = name.starts_with("system.posix_acl");
-  if (found->xattrs.erase(name) == 0 && !(acl && rules_ == Rules::kernel)) {
+  if (found->xattrs.erase(name) == 0) {
+    if (name.starts_with("system.posix_acl")) return {};
     return model_error(ENODATA);
   }
   found->stat.ctime = clock_();

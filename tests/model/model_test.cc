@@ -34,7 +34,7 @@ TEST_P(ModelTest, RandomScriptsDoWhatTheModelDoes) {
     return run_script(subject, script);
   };
   for (uint64_t done = 0; done < steps; done += kScriptSteps) {
-    ScriptMix mix{.faults = random() % 2 == 0, .commits = random() % 2 == 0};
+    ScriptMix mix{.faults = random() % 2 == 0, .crashes = true, .commits = random() % 2 == 0};
     auto script = random_script(random, std::min<uint64_t>(kScriptSteps, steps - done), mix);
     std::string wrong = explain_failure(runs, script);
     if (!wrong.empty()) FAIL() << wrong;
