@@ -118,6 +118,10 @@ class UpperDb final : public Upper {
   // Whether a power failure now could bring back an earlier state of it.
   bool may_be_durable(Ino ino) const { return ino < durable_ino_; }
   std::string synced_mark() const { return directory_ + "/synced"; }
+  // The boot that made the database. Not synced: power loss may take it, and then it says nothing.
+  std::string made_mark() const { return directory_ + "/made"; }
+  bool made_in_this_boot() const;
+  void note_made();
   Status reclaim();
   Status ready_body(Ino ino);  // before the first write to a body
   Status check_space(uint64_t more_bytes);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Telling a log that power loss cut off from one that the disk damaged (format.md, Recovery).
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -43,6 +44,17 @@ uint64_t says_synced(const std::string& batch) {
 std::string boot_id() {
   Result<std::string> id = read_file("/proc/sys/kernel/random/boot_id");
   return id.ok() ? id->substr(0, 36) : std::string();
+}
+
+bool UpperDb::made_in_this_boot() const {
+  Result<std::string> made = read_file(made_mark());
+  return made.ok() && !made->empty() && *made == boot_id();
+}
+
+// Where it fails, damage is taken for power loss until the first sync, as after a new boot.
+void UpperDb::note_made() {
+  Result<UniqueFd> mark = open_file(made_mark(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  if (mark.ok()) (void)write_full(mark->get(), boot_id());
 }
 
 // The first change of a process says in which boot it ran, the first one after a sync that all

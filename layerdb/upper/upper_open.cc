@@ -138,9 +138,10 @@ Status UpperDb::open_or_start_over() {
   Status status = open_database();
   if (status.ok() || options_.read_only) return status;
   if (status.error().code == ENOSPC && reserve_.give_back()) return open_database();
-  if (status.error().code != EUCLEAN || path_exists(synced_mark())) return status;
+  if (status.error().code != EUCLEAN || path_exists(synced_mark()) || made_in_this_boot())
+    return status;
   // A new database is made without syncing anything. So a power failure before the first sync may
-  // leave any part of it; nothing in it was ever promised.
+  // leave any part of it; nothing in it was ever promised. (Without one it was damaged.)
   log_warning("{}; it was never synced, so it starts empty (what is left of it: '{}.lost')",
               status.error().message, database_);
   for (const std::string& path : {database_, directory_ + "/data"}) {
@@ -157,13 +158,14 @@ Status UpperDb::open_database() {
   rocksdb::Status status;
   if (!options_.read_only) {
     bool is_new = !path_exists(database_ + "/CURRENT");
-    if (is_new && path_exists(synced_mark()))
+    if (is_new && (path_exists(synced_mark()) || made_in_this_boot()))
       return Error{EUCLEAN, "'" + database_ + "' has lost its CURRENT file"};
     rocksdb_options_.avoid_flush_during_recovery = !logs_are_due(database_) && !sync_failed_;
     files_->set_syncing(is_new ? DatabaseFiles::Syncing::nothing
                                : DatabaseFiles::Syncing::no_directories);
     status = rocksdb::DB::Open(rocksdb_options_, database_, &db);
     files_->set_syncing(DatabaseFiles::Syncing::all);
+    if (is_new && status.ok()) note_made();
     unsynced_ = true;
     synced_sequence_ = 0;
   } else {

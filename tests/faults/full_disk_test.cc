@@ -9,7 +9,6 @@
 
 #include "layerdb/ops/upper_check.h"
 #include "tests/faults/recorded_run.h"
-#include "tests/model/driver.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -23,7 +22,7 @@ using test_support::TempDir;
 
 class FaultyHost : public ::testing::Test {
  protected:
-  FaultyHost() : lower_(model_lower()), host_(dir_.path()) { open(); }
+  FaultyHost() : lower_(test_support::crash_lower()), host_(dir_.path()) { open(); }
   ~FaultyHost() override {
     Status checked = check_upper(*lower_, *fs_.upper,
                                  [](const std::string& problem) { ADD_FAILURE() << problem; });

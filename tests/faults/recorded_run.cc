@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "tests/model/driver.h"
+#include "tests/model/generator.h"
 
 namespace layerfs::test_support {
 namespace {
@@ -75,9 +75,36 @@ Result<Opened> open_container(Lower& lower, const std::string& directory, int64_
   return out;
 }
 
+std::unique_ptr<MemoryLower> crash_lower() {
+  auto lower = std::make_unique<MemoryLower>();
+  lower->add_directory("a");
+  lower->add_directory("a/b", 02775);
+  lower->add_directory("a/b/c");
+  lower->add_directory("b");
+  lower->add_file("a/a", "small", 04755);
+  lower->add_file("a/b/d", std::string(100000, 'x'));
+  lower->add_file("a/b/c/e", "deep");
+  lower->add_file("b/a", std::string(40000, 'y'), 02644);
+  lower->add_file("c", "");
+  lower->add_link("d", "a/b/d");
+  lower->add_link("b/f", "a/a");
+  lower->add_symlink("e", "a/b");
+  MemoryLower::Node node;
+  node.attributes.type = FileType::char_device;
+  node.attributes.mode = 0600;
+  lower->add("b/c", node);
+  node.attributes.type = FileType::regular;
+  node.content = std::string(17000, 'z');
+  node.xattrs = {{"user.a", "1"}, {"security.capability", "cap"}};
+  node.attributes.mtime = {77, 88};
+  lower->add("b/e", node);
+  lower->seal();
+  return lower;
+}
+
 std::vector<Command> crash_script(Random& random, size_t steps) {
   std::mt19937_64 engine(random.below(UINT64_MAX));
-  std::vector<Command> script = random_script(engine, steps);
+  std::vector<Command> script = random_script(engine, steps, {});
   const char* const names[] = {"a", "b", "c", "d", "a/a", "a/b/d", "b/a", "b/e", "e", "f"};
   for (Command& command : script) {
     if (random.one_in(60)) command.words = {"remount"};

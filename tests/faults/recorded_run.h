@@ -17,7 +17,7 @@
 #include "fuse/overlay.h"
 #include "tests/faults/crashing_disk.h"
 #include "tests/faults/host_calls.h"
-#include "tests/model/script.h"
+#include "tests/model/script_runner.h"
 #include "tests/support/memory_lower.h"
 #include "tests/support/random.h"
 
@@ -37,6 +37,9 @@ struct Opened {
   std::unique_ptr<Overlay> overlay;  // destroyed first
 };
 Result<Opened> open_container(Lower& lower, const std::string& directory, int64_t* clock);
+
+// The lower of these tests: directories, files small and large, hard links, a device.
+std::unique_ptr<MemoryLower> crash_lower();
 
 // Random steps, among them `sync PATH`, `sync` (everything) and `remount`.
 std::vector<Command> crash_script(Random& random, size_t steps);

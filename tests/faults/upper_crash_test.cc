@@ -6,7 +6,6 @@
 
 #include "layerdb/ops/upper_check.h"
 #include "tests/faults/recorded_run.h"
-#include "tests/model/driver.h"
 #include "tests/support/temp_dir.h"
 
 namespace layerfs {
@@ -44,7 +43,7 @@ void expect_usable(Overlay& overlay) {
 
 class UpperCrash : public ::testing::Test {
  protected:
-  UpperCrash() : lower_(model_lower()) { HostCalls::pretend_boot(1); }
+  UpperCrash() : lower_(test_support::crash_lower()) { HostCalls::pretend_boot(1); }
   ~UpperCrash() override { HostCalls::pretend_boot(0); }
 
   // Opens what a crash before the call `at` left and judges it. False: enough was said.

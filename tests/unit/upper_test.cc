@@ -118,6 +118,7 @@ TEST(Upper, DeletingAnInodeTakesEverythingOfIt) {
               }).ok());
   ASSERT_TRUE(apply(*upper, [](Upper::Transaction& t) { t.delete_inode(5); }).ok());
   ASSERT_TRUE(upper->remove_body(5).ok());
+  ASSERT_TRUE(upper->sync(0).ok());  // until then the body is doomed only
   EXPECT_FALSE(upper->inode(5)->has_value());
   EXPECT_TRUE(upper->xattrs(5)->empty());
   EXPECT_EQ(upper->xattrs(6)->size(), 1u);
@@ -189,6 +190,7 @@ TEST(Upper, BodyOfAnUnfinishedChangeIsDropped) {
               }).ok());
   upper.reset();
   upper = open_upper(dir.path());
+  ASSERT_TRUE(upper->sync(0).ok());  // until then the body is doomed only
   EXPECT_EQ(*upper->read_body(7, 0, got), 0u);
   EXPECT_FALSE(path_exists(dir.path() + "/data/07/7"));
 }
