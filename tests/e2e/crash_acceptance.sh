@@ -22,12 +22,17 @@ pg() {
   chroot "$root" setpriv --reuid postgres --regid postgres --init-groups env -i -C / LC_ALL=C \
     PATH="/usr/lib/postgresql/$version/bin:/usr/bin:/bin" "$@"
 }
-start() { pg pg_ctl -w -t 120 -D /var/lib/postgresql/demo -o '-c listen_addresses=' -l /tmp/pg.log start >/dev/null; }
-# Everything that still runs in the dead mount.
-kill_inside() {
+start() {
+  pg pg_ctl -w -t 120 -D /var/lib/postgresql/demo -o '-c listen_addresses=' -l /tmp/pg.log start \
+    >"$WORK/start.log" 2>&1 || { tail -n 20 "$WORK/start.log" "$root/tmp/pg.log"; fail "PostgreSQL does not start"; }
+}
+# The server and its children, until they are gone: one that lives on holds its shared memory, and a
+# new one rightly refuses to start beside it.
+kill_servers() {
   local pid
-  for pid in /proc/[0-9]*; do
-    [ "$(readlink "$pid/root" 2>/dev/null)" != "$root" ] || kill -9 "${pid#/proc/}" 2>/dev/null || true
+  kill -9 "$@" 2>/dev/null || true
+  for pid in "$@"; do
+    while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
   done
 }
 
@@ -54,10 +59,13 @@ for round in 1 2 3; do
     kill -0 $inserts 2>/dev/null || fail "the inserts ended"
     sleep 0.1
   done
+  server=$(head -n 1 "$root/var/lib/postgresql/demo/postmaster.pid")
+  servers="$server $(cat "/proc/$server/task/$server/children")"
   kill -9 "$(lf --json ps | jq -r '.[0].Pid')"
   wait_unmounted work
   wait $load $inserts || true
-  kill_inside
+  # shellcheck disable=SC2086
+  kill_servers $servers
   umount -l "$root/dev" "$root/proc"
   lf mount --container work big "$root" >/dev/null
   prepare
