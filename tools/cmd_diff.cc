@@ -74,6 +74,7 @@ Result<Lines> container_changes(Store& store, const Container& container) {
       replaced.push_back("/" + change.path);
     return {};
   }));
+  TRY(quiet->keep());  // it stood still while the upper was read
   for (const std::string& path : replaced)
     TRY(compare_replaced(quiet->lower(), path, TRY(lower_ino(quiet->lower(), path)), lines));
   return lines;
