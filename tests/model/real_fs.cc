@@ -226,7 +226,11 @@ Result<Stat> RealFs::stat(Ino ino) {
 Result<Stat> RealFs::set_attributes(Ino ino, const SetAttributes& changes, const Caller&) {
   std::string path = magic_path(ino);
   if (changes.size_bytes) {
-    TRY(result_of(::truncate(path.c_str(), static_cast<off_t>(*changes.size_bytes)), "truncate"));
+    auto size_bytes = static_cast<off_t>(*changes.size_bytes);
+    TRY(result_of(::truncate(path.c_str(), size_bytes), "truncate"));
+    // To the size it had: truncate(2) leaves the mtime alone on FUSE mounts (fuse/design.md).
+    UniqueFd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    TRY(result_of(file.get() >= 0 ? ::ftruncate(file.get(), size_bytes) : -1, "ftruncate"));
   }
   if (changes.uid || changes.gid) {
     TRY(result_of(
