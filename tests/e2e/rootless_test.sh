@@ -34,6 +34,9 @@ assert_match "$(user diff plain)" 'D /bin/touch' "diff"
 user umount plain
 assert_eq "$(as_user sh -c "ls $m | wc -l")" 0 "the mount point after umount"
 
+as_user unshare --user true ||
+  skip "user namespaces are refused here (to a process in a chroot, or by the host): only fusermount3 was tested"
+
 step "in a user namespace: created by root inside is root's"
 cat >"$WORK/inside.sh" <<END
 set -eu
