@@ -134,6 +134,7 @@ Status UpperDb::sync_filesystem() {
 
 Status UpperDb::sync_log() {
   if (options_.read_only) return {};
+  TRY(reopen_if_broken());
   Ino next_ino = next_ino_;
   std::unordered_set<Ino> doomed, over_lower;
   {
@@ -175,7 +176,7 @@ Status UpperDb::sync_database() {
   if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
   uint64_t sequence = db_->GetLatestSequenceNumber();
   if (sequence == synced_sequence_) return {};
-  rocksdb::Status status = db_->SyncWAL();
+  rocksdb::Status status = files_->sync_logs();
   if (!status.ok()) {
     broken_ = sync_failed_ = true;
     return from_rocksdb(status, "sync '" + database_ + "'");
@@ -186,10 +187,7 @@ Status UpperDb::sync_database() {
 
 Status UpperDb::sync(Ino ino) {
   if (options_.read_only) return {};
-  if (broken_) {
-    std::lock_guard lock(write_mutex_);
-    if (broken_) TRY(reopen());
-  }
+  TRY(reopen_if_broken());  // before anything of it is synced
   TRY(sync_filesystem());
   TRY(ino == 0 ? bodies_.sync_all() : bodies_.sync(ino));
   return sync_log();

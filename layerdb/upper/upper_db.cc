@@ -83,10 +83,7 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
 }
 
 Status UpperDb::write(rocksdb::WriteBatch* batch) {
-  if (broken_) {
-    std::lock_guard lock(write_mutex_);
-    if (broken_) TRY(reopen());
-  }
+  TRY(reopen_if_broken());
   std::shared_lock lock(db_mutex_);
   if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
   size_t size_bytes = batch->GetDataSize();

@@ -100,6 +100,7 @@ class UpperDb final : public Upper {
   Status open_or_start_over();
   Status check_logs();
   Status reopen();  // with write_mutex_ held
+  Status reopen_if_broken();
   Status reopen_if_lost();
   void note_progress(UpperTransaction& transaction);
   void forget_progress();

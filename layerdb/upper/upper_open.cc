@@ -200,6 +200,12 @@ Status UpperDb::reopen() {
   return {};
 }
 
+Status UpperDb::reopen_if_broken() {
+  if (!broken_) return {};
+  std::lock_guard lock(write_mutex_);
+  return broken_ ? reopen() : Status();
+}
+
 Status UpperDb::reopen_if_lost() {
   if (!lost_) return {};
   std::lock_guard lock(write_mutex_);

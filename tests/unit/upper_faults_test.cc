@@ -89,6 +89,37 @@ TEST_P(UpperFaults, FailedApplyChangesNothingAndLaterOnesSucceed) {
   EXPECT_EQ(*upper->small_body(9), "after2");
 }
 
+// RocksDB ends the process when a log is synced that could not be written.
+TEST_P(UpperFaults, SyncingTheLogAfterAFailedChangeMendsItFirst) {
+  auto [code, open_fails] = GetParam();
+  test_support::TempDir dir;
+  auto faults = std::make_shared<FaultyFileSystem>();
+  faults->open_fails = open_fails;
+  std::unique_ptr<rocksdb::Env> env = rocksdb::NewCompositeEnv(faults);
+  auto upper = open_upper(dir.path(), {.env = env.get()});
+  Ino ino = upper->allocate_ino();
+  auto put = [&](const std::string& name) {
+    return apply(*upper, [&](Upper::Transaction& t) {
+      t.put_name(1, name, {ino, FileType::regular});
+      t.put_inode(ino, regular(Body::file, 5));
+    });
+  };
+  ASSERT_TRUE(upper->write_body(ino, 0, "bytes").ok());
+  ASSERT_TRUE(put("before").ok());
+  upper.reset();
+  upper = open_upper(dir.path(), {.env = env.get()});  // its body may be durable: cutting it syncs
+  faults->fault = code;
+  EXPECT_FALSE(put("never").ok());
+  Status cut = upper->truncate_body(ino, 2);
+  EXPECT_EQ(cut.ok() ? 0 : cut.error().code, code);
+  faults->fault = 0;
+  EXPECT_TRUE(upper->truncate_body(ino, 1).ok());
+  ASSERT_TRUE(put("after").ok());
+  upper.reset();
+  upper = open_upper(dir.path());
+  EXPECT_EQ(names(*upper, 1), (std::vector<std::string>{"after", "before"}));
+}
+
 INSTANTIATE_TEST_SUITE_P(All, UpperFaults,
                          ::testing::Values(std::pair(ENOSPC, false), std::pair(EIO, false),
                                            std::pair(ENOSPC, true), std::pair(EIO, true)));
