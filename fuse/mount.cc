@@ -46,6 +46,7 @@ void keep_memory_small() {
   ::mallopt(M_ARENA_MAX, 2);
   ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
 }
+
 // Signals arrive on the descriptor, in every thread started from now on.
 Result<UniqueFd> take_signals() {
   ::signal(SIGPIPE, SIG_IGN);

@@ -5,26 +5,16 @@
 #include <array>
 #include <bit>
 
+#include "layerdb/base/gear.h"
+
 namespace layerfs {
 namespace {
 
-// splitmix64 from a fixed seed: any 256 random-looking numbers do, as long as they stay the same.
-constexpr std::array<uint64_t, 256> make_gear() {
-  std::array<uint64_t, 256> gear{};
-  uint64_t state = 0x6c61796572667331;  // "layerfs1"
-  for (uint64_t& entry : gear) {
-    uint64_t z = (state += 0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    entry = z ^ (z >> 31);
-  }
-  return gear;
-}
 constexpr std::array<uint64_t, 256> shifted(std::array<uint64_t, 256> gear) {
   for (uint64_t& entry : gear) entry <<= 1;
   return gear;
 }
-constexpr std::array<uint64_t, 256> kGear = make_gear();
+constexpr std::array<uint64_t, 256> kGear = make_gear(0x6c61796572667331);  // "layerfs1"
 constexpr std::array<uint64_t, 256> kGearShifted = shifted(kGear);
 
 // Bits that must be zero at a cut; bit k sees the last k + 1 bytes, and bit 63 is lost to the two

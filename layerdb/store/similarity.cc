@@ -5,6 +5,7 @@
 #include <array>
 
 #include "layerdb/base/coding.h"
+#include "layerdb/base/gear.h"
 #include "layerdb/store/chunk_store.h"
 #include "layerdb/store/group_codec.h"
 
@@ -16,19 +17,7 @@ namespace {
 constexpr size_t kMaxRemembered = kTableChunks + 4096;
 constexpr size_t kKeyBytes = 6;
 
-constexpr uint64_t scramble(uint64_t z) {  // splitmix64's finish
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
-}
-
-constexpr std::array<uint64_t, 256> make_feature_table() {
-  std::array<uint64_t, 256> table{};
-  uint64_t state = 0x73696d696c617221;  // "similar!"
-  for (uint64_t& entry : table) entry = scramble(state += 0x9e3779b97f4a7c15);
-  return table;
-}
-constexpr std::array<uint64_t, 256> kFeatureTable = make_feature_table();
+constexpr std::array<uint64_t, 256> kFeatureTable = make_gear(0x73696d696c617221);  // "similar!"
 
 }  // namespace
 
@@ -38,7 +27,7 @@ std::vector<uint64_t> group_features(std::string_view raw) {
   uint64_t hash = 0;
   for (unsigned char byte : raw) {
     hash = (hash << 1) + kFeatureTable[byte];
-    if (hash <= kLimit) features.push_back(scramble(hash));
+    if (hash <= kLimit) features.push_back(splitmix64_finish(hash));
   }
   std::sort(features.begin(), features.end());
   features.erase(std::unique(features.begin(), features.end()), features.end());
@@ -78,7 +67,6 @@ Result<std::vector<GroupId>> SimilarityIndex::choose(GroupId number, size_t raw_
     covered += candidate.votes;
   }
   if (covered * kMinCoveredDivisor < features.size() || bases.empty()) {
-    bases.clear();
     closure.clear();
     bases = TRY(previous_groups(number, raw_bytes, closure));
   }

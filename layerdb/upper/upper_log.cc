@@ -39,6 +39,8 @@ uint64_t says_synced(const std::string& batch) {
   return found.synced;
 }
 
+bool is_this_boot(const std::string& boot) { return !boot.empty() && boot == boot_id(); }
+
 }  // namespace
 
 std::string boot_id() {
@@ -48,7 +50,7 @@ std::string boot_id() {
 
 bool UpperDb::made_in_this_boot() const {
   Result<std::string> made = read_file(made_mark());
-  return made.ok() && !made->empty() && *made == boot_id();
+  return made.ok() && is_this_boot(*made);
 }
 
 // Where it fails, damage is taken for power loss until the first sync, as after a new boot.
@@ -86,7 +88,7 @@ Status UpperDb::check_logs() {
   // A log that never was synced and of which not even the beginning is left: power loss.
   if (!db->Get(rocksdb::ReadOptions(), key::boot(), &boot).ok() && path_exists(synced_mark()))
     boot = boot_id();
-  bool damaged = !boot.empty() && boot == boot_id();
+  bool damaged = is_this_boot(boot);
   for (const std::string& batch : gap->after) damaged |= says_synced(batch) >= gap->sequence;
   if (damaged) {
     Error error = damaged_log(*gap);
