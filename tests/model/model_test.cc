@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Random scripts, Overlay against the model, a million steps in parts that ctest runs side by side.
-// LAYERFS_TEST_SEED repeats a part, LAYERFS_MODEL_STEPS sets its length.
+// LAYERFS_TEST_SEED repeats them, LAYERFS_MODEL_STEPS sets a part's length.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -28,7 +28,7 @@ TEST_P(ModelTest, RandomScriptsDoWhatTheModelDoes) {
   uint64_t seed = test_support::test_seed();
   const char* given = std::getenv("LAYERFS_MODEL_STEPS");
   uint64_t steps = given == nullptr ? kPartSteps : std::strtoull(given, nullptr, 10);
-  std::mt19937_64 random(seed);
+  std::mt19937_64 random(seed + static_cast<uint64_t>(GetParam()) * 0x9e3779b97f4a7c15);
   auto runs = [](const std::vector<Command>& script) {
     OverlaySubject subject;
     return run_script(subject, script);
