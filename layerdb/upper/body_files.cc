@@ -264,6 +264,11 @@ Status BodyFiles::sync_all() {
   return status;
 }
 
+bool BodyFiles::all_synced() {
+  std::lock_guard lock(mutex_);
+  return dirty_.empty();
+}
+
 Result<uint64_t> BodyFiles::allocated_bytes() {
   if (!counted_) {
     std::lock_guard lock(mutex_);

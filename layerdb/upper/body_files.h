@@ -50,6 +50,7 @@ class BodyFiles {
 
   Status sync(Ino ino);
   Status sync_all();
+  bool all_synced();  // of what was written here
 
   // Blocks of all bodies on the host. The first call walks data/, later ones are counted.
   Result<uint64_t> allocated_bytes();

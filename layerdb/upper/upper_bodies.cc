@@ -114,22 +114,37 @@ bool UpperDb::is_doomed(Ino ino) {
   return doomed_.contains(ino);
 }
 
-// Until the first sync it is not known what earlier processes left unsynced, nor is anything that
-// opening made. From then on the container counts as one that was synced (upper_open.cc,
-// start_over).
-Status UpperDb::sync_filesystem() {
+// From the first sync on the container counts as one that was synced (upper_open.cc, start_over).
+Status UpperDb::sync_opened() {
   if (!unsynced_) return {};
   std::lock_guard lock(write_mutex_);  // others wait until it is done
   if (!unsynced_) return {};
-  UniqueFd fd = TRY(open_file(directory_, O_RDONLY | O_DIRECTORY));
-  if (::syncfs(fd.get()) != 0) return errno_error("sync '" + directory_ + "'");
+  if (earlier_unsynced_) {
+    UniqueFd fd = TRY(open_file(directory_, O_RDONLY | O_DIRECTORY));
+    if (::syncfs(fd.get()) != 0) return errno_error("sync '" + directory_ + "'");
+  } else {
+    TRY(sync_database_files());
+  }
   if (!path_exists(synced_mark())) {
     UniqueFd mark = TRY(open_file(synced_mark(), O_WRONLY | O_CREAT, 0600));
     TRY(sync_file(mark.get(), synced_mark()));
     TRY(sync_directory(directory_));
   }
-  unsynced_ = false;
+  earlier_unsynced_ = unsynced_ = false;
   return {};
+}
+
+// All that opening made and did not sync, and logs of the last run.
+Status UpperDb::sync_database_files() {
+  for (const std::string& name : TRY(list_directory(database_))) {
+    std::string path = database_ + "/" + name;
+    Result<UniqueFd> fd = open_file(path, O_RDONLY);
+    if (!fd.ok() && fd.error().code == ENOENT) continue;  // RocksDB removes old ones
+    if (!fd.ok()) return std::move(fd).error();
+    TRY(sync_file(fd->get(), path));
+  }
+  TRY(sync_directory(database_));
+  return sync_directory(directory_);
 }
 
 Status UpperDb::sync_log() {
@@ -142,7 +157,7 @@ Status UpperDb::sync_log() {
     doomed = doomed_;
     over_lower.swap(over_lower_);
   }
-  Status status = sync_filesystem();
+  Status status = sync_opened();
   for (Ino ino : over_lower)
     if (status.ok()) status = bodies_.sync(ino);
   if (status.ok()) status = sync_database();
@@ -185,10 +200,15 @@ Status UpperDb::sync_database() {
   return {};
 }
 
+bool UpperDb::is_synced() {
+  if (options_.read_only || unsynced_ || broken_ || !bodies_.all_synced()) return false;
+  return db_->GetLatestSequenceNumber() == synced_sequence_;
+}
+
 Status UpperDb::sync(Ino ino) {
   if (options_.read_only) return {};
   TRY(reopen_if_broken());  // before anything of it is synced
-  TRY(sync_filesystem());
+  TRY(sync_opened());
   TRY(ino == 0 ? bodies_.sync_all() : bodies_.sync(ino));
   return sync_log();
 }

@@ -111,7 +111,8 @@ class UpperDb final : public Upper {
   Status reap();  // orphans and stale bodies a crash left
   Status write(rocksdb::WriteBatch* batch);
   Status reserve_numbers();
-  Status sync_filesystem();
+  Status sync_opened();
+  Status sync_database_files();
   Status sync_log();
   Status sync_database();
   void remove_doomed(const std::unordered_set<Ino>& doomed);
@@ -119,6 +120,11 @@ class UpperDb final : public Upper {
   // Whether a power failure now could bring back an earlier state of it.
   bool may_be_durable(Ino ino) const { return ino < durable_ino_; }
   std::string synced_mark() const { return directory_ + "/synced"; }
+  // The boot in which a process changed the container and did not end with all of it synced. Not
+  // synced itself: once the power failed, what is there is on the disk.
+  std::string open_mark() const { return directory_ + "/open"; }
+  Status note_open();
+  bool is_synced();  // all of it, on a disk that works
   // The boot that made the database. Not synced: power loss may take it, and then it says nothing.
   std::string made_mark() const { return directory_ + "/made"; }
   bool made_in_this_boot() const;
@@ -160,9 +166,9 @@ class UpperDb final : public Upper {
   uint64_t doomed_bytes_ = 0;
   std::unordered_set<Ino> over_lower_;  // ranges added since the log was synced
 
-  // Nothing of what earlier processes wrote, and of what open() made, is known to be synced.
-  std::atomic<bool> unsynced_ = false;
-  std::atomic<Ino> durable_ino_ = 0;           // numbers from here on were given since a sync
+  std::atomic<bool> unsynced_ = false;  // what open_database() made is not known to be synced
+  bool earlier_unsynced_ = false;       // nor what an earlier process wrote; under write_mutex_
+  std::atomic<Ino> durable_ino_ = 0;    // numbers from here on were given since a sync
   std::atomic<uint64_t> synced_sequence_ = 0;  // of RocksDB's, by this process
   std::atomic<uint64_t> noted_sequence_ = 0;   // the last one that the log was told of
   std::atomic<bool> boot_noted_ = false;

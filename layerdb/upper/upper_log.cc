@@ -53,6 +53,13 @@ bool UpperDb::made_in_this_boot() const {
   return made.ok() && is_this_boot(*made);
 }
 
+Status UpperDb::note_open() {
+  Result<std::string> earlier = read_file(open_mark());
+  earlier_unsynced_ = earlier.ok() && (earlier->empty() || is_this_boot(*earlier));
+  UniqueFd mark = TRY(open_file(open_mark(), O_WRONLY | O_CREAT | O_TRUNC, 0600));
+  return write_full(mark.get(), boot_id());
+}
+
 // Where it fails, damage is taken for power loss until the first sync, as after a new boot.
 void UpperDb::note_made() {
   Result<UniqueFd> mark = open_file(made_mark(), O_WRONLY | O_CREAT | O_TRUNC, 0600);

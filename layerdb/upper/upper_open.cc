@@ -116,16 +116,21 @@ UpperDb::UpperDb(const std::string& directory, Options options)
 
 UpperDb::~UpperDb() {
   if (db_ == nullptr) return;
+  bool all_synced = is_synced();
   if (!options_.read_only && !broken_ && boot_noted_) {  // it wrote something
     auto last = std::make_unique<UpperTransaction>(*this);
     note_progress(*last);
     if (last->batch_.GetWriteBatch()->Count() > 0) (void)write(last->batch_.GetWriteBatch());
   }
   (void)db_->Close();
+  if (all_synced) (void)::unlink(open_mark().c_str());
 }
 
 Status UpperDb::initialise(Ino first_ino) {
-  if (!options_.read_only) TRY(make_directories(directory_ + "/data", 0700));
+  if (!options_.read_only) {
+    TRY(make_directories(directory_ + "/data", 0700));
+    TRY(note_open());
+  }
   TRY(check_logs());
   TRY(open_or_start_over());
   TRY(check_version(first_ino));
