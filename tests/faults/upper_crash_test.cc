@@ -128,6 +128,8 @@ TEST_P(UpperPower, NothingSyncedGoesBeforeWhatReplacesIt) {
       "rename g f\n create h 644\n unlink f\n create i 644",
       // after a remount, when nobody remembers what was synced
       "create f 644\n write f 0 50000 1\n sync f\n remount\n unlink f\n remount\n create g 644",
+      // synced by another process than the one that wrote it
+      "create f 644\n write f 0 50000 1\n remount\n sync f\n create g 644",
       // over the lower
       "write a/b/d 20000 300 1\n sync a/b/d\n write a/b/d 20100 30000 2\n truncate a/b/d 21000\n"
       "truncate a/b/d 90000\n create g 644",
