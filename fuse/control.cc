@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fuse/control.h"
 
+#include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -12,10 +14,22 @@
 namespace layerfs {
 namespace {
 
+constexpr int kEndTimeoutMs = 10'000;
+
+// The process that listens there; invalid: not to be seen from this pid namespace.
+UniqueFd daemon_process(int socket) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.pid <= 0) return {};
+  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+}
+
 class SocketClient : public ControlClient {
  public:
   SocketClient(UniqueFd socket, std::string name)
-      : socket_(std::move(socket)), name_(std::move(name)) {}
+      : socket_(std::move(socket)),
+        process_(daemon_process(socket_.get())),
+        name_(std::move(name)) {}
 
   Result<nlohmann::json> call(const nlohmann::json& request) override {
     TRY(send_line(socket_.get(), json_text(request)));
@@ -30,6 +44,13 @@ class SocketClient : public ControlClient {
     std::string message =
         reply["message"].is_string() ? reply["message"].get<std::string>() : "failed";
     return Error{code > 0 ? code : EIO, message};
+  }
+
+  void wait_for_end() override {
+    if (!process_.valid()) return;
+    pollfd ends{process_.get(), POLLIN, 0};
+    while (::poll(&ends, 1, kEndTimeoutMs) < 0 && errno == EINTR) {
+    }
   }
 
  private:
@@ -48,6 +69,7 @@ class SocketClient : public ControlClient {
   }
 
   UniqueFd socket_;
+  UniqueFd process_;
   std::string name_;
 };
 

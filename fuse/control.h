@@ -8,8 +8,7 @@
 //                     A client that goes on must ask again within 30 seconds; ETIMEDOUT: it was too
 //                     late, or the daemon was told to end, and changes went on
 //   {"op":"stats"}    -> {"ok":true, counters of fuse/stats.h}
-//   {"op":"unmount"}  -> {"ok":true} once everything is on disk and the container is unlocked;
-//   EBUSY
+//   {"op":"unmount"}  -> {"ok":true} once everything is on disk and the container is unlocked; EBUSY
 // Errors: {"ok":false,"errno":N,"message":"…"}.
 // The server is fuse/control_server.h.
 #pragma once
@@ -31,6 +30,9 @@ class ControlClient {
   virtual ~ControlClient() = default;
   // The reply without "ok"; an error reply is the Error.
   virtual Result<nlohmann::json> call(const nlohmann::json& request) = 0;
+  // After an unmount: until the daemon's process is gone too, with the last of what it has open on
+  // the host. Ten seconds at most, and not at all where its process id cannot be seen.
+  virtual void wait_for_end() = 0;
 };
 
 }  // namespace layerfs

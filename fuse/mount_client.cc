@@ -59,6 +59,7 @@ Status run_unmount(const std::string& root, const std::string& given) {
     return detach_mount(target.mountpoint, true);
   std::unique_ptr<ControlClient> daemon = TRY(ControlClient::connect(target.container));
   TRY(daemon->call({{"op", "unmount"}}));
+  daemon->wait_for_end();
   return {};
 }
 

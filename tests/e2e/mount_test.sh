@@ -34,7 +34,10 @@ exec 8>"$M/open"
 refuses 'in use' lf umount c
 echo kept >&8
 exec 8>&-
+pid=$(pid_of c)
 lf umount "$M"
+state=$(awk '{ print $3 }' "/proc/$pid/stat" 2>/dev/null) || state=gone
+assert_match "$state" '^(gone|Z|X)$' "the daemon, which would keep the store's filesystem busy"
 refuses 'not mounted' lf umount c
 refuses 'neither' lf umount "$WORK/empty"
 M=$(mount_container img c)
