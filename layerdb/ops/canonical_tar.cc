@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <string_view>
 
 namespace layerfs {
@@ -57,6 +58,7 @@ struct Header {
   char type = '0';
   uint64_t mode = 0, uid = 0, gid = 0, size = 0, device_major = 0, device_minor = 0;
   Timestamp mtime;
+  std::optional<uint64_t> sparse_size;  // the file's; `size` is then what the tar has of it
 };
 
 void append_ustar(std::string& out, const Header& header) {
@@ -118,7 +120,14 @@ std::string format_time(Timestamp time) {
 // What does not fit into the ustar block.
 std::string pax_records(const Header& header, const Xattrs* xattrs) {
   std::string out;
-  if (header.name.size() > sizeof UstarHeader::name) append_record(out, "path", header.name);
+  if (header.sparse_size) {
+    append_record(out, "GNU.sparse.major", "1");
+    append_record(out, "GNU.sparse.minor", "0");
+    append_record(out, "GNU.sparse.name", header.name);
+    append_record(out, "GNU.sparse.realsize", std::to_string(*header.sparse_size));
+  } else if (header.name.size() > sizeof UstarHeader::name) {
+    append_record(out, "path", header.name);
+  }
   if (header.link_name.size() > sizeof UstarHeader::link_name)
     append_record(out, "linkpath", header.link_name);
   if (header.size > kMaxOctal11) append_record(out, "size", std::to_string(header.size));
@@ -148,6 +157,13 @@ char type_flag(FileType type) {
     default:
       return '0';
   }
+}
+
+// What readers that do not know sparse files call one: a/b -> a/GNUSparseFile.0/b, as GNU tar.
+std::string sparse_name(const std::string& path) {
+  size_t slash = path.rfind('/');
+  size_t start = slash == std::string::npos ? 0 : slash + 1;
+  return path.substr(0, start) + "GNUSparseFile.0/" + path.substr(start);
 }
 
 // a/b -> a/.wh.b
@@ -185,19 +201,13 @@ Header describe(const std::string& path, const Entry& entry, const std::string& 
   return out;
 }
 
-}  // namespace
-
-Result<std::string> encode_tar_header(const std::string& path, const Entry& entry,
-                                      const std::string& hard_link_target) {
-  if (!tar_can_hold(entry.attributes.type))
-    return Error{ENOTSUP, "'" + path + "' is a socket, which a tar cannot hold"};
-  Header header = describe(path, entry, hard_link_target);
+// The header block and, before it, the extension that it needs.
+Result<std::string> encode(const std::string& path, Header header, const Xattrs* xattrs) {
   if (header.size > INT64_MAX || header.device_major > kMaxOctal7 ||
       header.device_minor > kMaxOctal7 || header.mtime.nanoseconds >= 1'000'000'000)
     return Error{EINVAL, "'" + path + "' has a size, device number or time that no tar can hold"};
 
-  bool with_xattrs = hard_link_target.empty() && entry.attributes.type != FileType::whiteout;
-  std::string records = pax_records(header, with_xattrs ? &entry.xattrs : nullptr);
+  std::string records = pax_records(header, xattrs);
   std::string out;
   out.reserve(3 * kBlockBytes + records.size());
   if (!records.empty()) {
@@ -210,8 +220,38 @@ Result<std::string> encode_tar_header(const std::string& path, const Entry& entr
     out += records;
     out.append(tar_padding(records.size()), '\0');
   }
+  if (header.sparse_size) header.name = sparse_name(header.name);
   append_ustar(out, header);
   return out;
+}
+
+}  // namespace
+
+Result<std::string> encode_tar_header(const std::string& path, const Entry& entry,
+                                      const std::string& hard_link_target) {
+  if (!tar_can_hold(entry.attributes.type))
+    return Error{ENOTSUP, "'" + path + "' is a socket, which a tar cannot hold"};
+  bool with_xattrs = hard_link_target.empty() && entry.attributes.type != FileType::whiteout;
+  return encode(path, describe(path, entry, hard_link_target),
+                with_xattrs ? &entry.xattrs : nullptr);
+}
+
+Result<std::string> encode_sparse_header(const std::string& path, const Entry& entry,
+                                         const std::vector<TarSegment>& data) {
+  Header header = describe(path, entry, "");
+  header.sparse_size = header.size;
+  // A file that ends in a hole has an empty part there: extractors seek to it and cut.
+  bool ends_in_hole = data.empty() || data.back().offset + data.back().length < header.size;
+  std::string map = fmt::format("{}\n", data.size() + ends_in_hole);
+  uint64_t total = 0;
+  for (const TarSegment& part : data) {
+    map += fmt::format("{}\n{}\n", part.offset, part.length);
+    total += part.length;
+  }
+  if (ends_in_hole) map += fmt::format("{}\n0\n", header.size);
+  map.append(tar_padding(map.size()), '\0');
+  header.size = map.size() + total;
+  return TRY(encode(path, header, &entry.xattrs)) + map;
 }
 
 Result<std::string> encode_opaque_header(const std::string& directory) {

@@ -4,7 +4,8 @@
 // entries in preorder with names ascending, "./" omitted (the root alone is "./"), numeric owners,
 // nanosecond mtimes, xattrs as SCHILY.xattr with their raw bytes (ACLs and capabilities are xattrs
 // like others), whiteouts as OCI's `.wh.` files. Names are bytes: their encoding is never touched.
-// The same tree always yields the same bytes, whatever the libraries' versions. Pure; thread-safe.
+// The same tree always yields the same bytes, whatever the libraries' versions; where holes are
+// kept (directory import) they belong to the tree. Pure; thread-safe.
 //
 // Not libarchive's pax writer: it renames xattrs (URL encoding), marks raw names with a keyword
 // that makes GNU tar complain about every entry, gets times before 1970 wrong, and its bytes (so
@@ -13,11 +14,18 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "layerdb/base/result.h"
 #include "layerdb/object/types.h"
 
 namespace layerfs {
+
+// `length` bytes of a body belong at `offset` of the file.
+struct TarSegment {
+  uint64_t offset = 0;
+  uint64_t length = 0;
+};
 
 // Tar has no sockets: archivers leave them out, and so must the caller.
 inline bool tar_can_hold(FileType type) {
@@ -31,6 +39,11 @@ inline bool tar_can_hold(FileType type) {
 // many zeros. ENOTSUP: a socket; EINVAL: not encodable.
 Result<std::string> encode_tar_header(const std::string& path, const Entry& entry,
                                       const std::string& hard_link_target);
+// The same for a regular file with holes, in GNU tar's pax format 1.0: with the map that the body
+// begins with. `data` is where the file is not a hole (ascending, apart, inside its size). What
+// follows in the tar are these parts, together padded to 512 bytes.
+Result<std::string> encode_sparse_header(const std::string& path, const Entry& entry,
+                                         const std::vector<TarSegment>& data);
 // The entry (`.wh..wh..opq`) that hides everything below lower layers' `directory`; comes right
 // after the directory's own entry.
 Result<std::string> encode_opaque_header(const std::string& directory);

@@ -19,6 +19,7 @@
 #include "layerdb/ops/bounded_queue.h"
 #include "layerdb/ops/canonical_tar.h"
 #include "layerdb/ops/image_import.h"
+#include "layerdb/ops/tar_reader.h"
 
 namespace layerfs {
 namespace {
@@ -43,6 +44,27 @@ Result<Xattrs> read_xattrs(const std::string& path) {
   }
   std::sort(out.begin(), out.end());
   return out;
+}
+
+bool has_holes(const struct stat& st) {
+  return S_ISREG(st.st_mode) && st.st_blocks * 512 < st.st_size;
+}
+
+// Where a file is not a hole; the whole of it where the filesystem does not say, or it is in more
+// parts than a reader takes.
+std::vector<TarSegment> find_data(int fd, uint64_t size_bytes) {
+  std::vector<TarSegment> out;
+  for (uint64_t at = 0; at < size_bytes && out.size() < kMaxSparseSegments;) {
+    off_t data = ::lseek(fd, static_cast<off_t>(at), SEEK_DATA);
+    if (data < 0 && errno == ENXIO) return out;
+    off_t hole = data < 0 ? -1 : ::lseek(fd, data, SEEK_HOLE);
+    if (hole < 0 || hole <= data) return {{0, size_bytes}};
+    uint64_t begin = static_cast<uint64_t>(data);
+    at = std::min(static_cast<uint64_t>(hole), size_bytes);
+    if (begin < at) out.push_back({begin, at - begin});
+  }
+  if (out.size() < kMaxSparseSegments) return out;
+  return {{0, size_bytes}};
 }
 
 class DirectoryTar {
@@ -100,8 +122,8 @@ class DirectoryTar {
       auto [first, added] = links_.try_emplace({st.st_dev, st.st_ino}, path);
       if (!added) link = first->second;
     }
+    if (S_ISREG(st.st_mode) && link.empty()) return put_file(path, entry, has_holes(st));
     TRY(put(TRY(encode_tar_header(path, entry, link))));
-    if (S_ISREG(st.st_mode) && link.empty()) return put_body(path, entry.attributes.size_bytes);
     if (!S_ISDIR(st.st_mode)) return {};
     for (const std::string& name : TRY(list_directory(full(path)))) {
       TRY(add(path.empty() ? name : path + "/" + name));
@@ -134,17 +156,32 @@ class DirectoryTar {
     return entry;
   }
 
-  Status put_body(const std::string& path, uint64_t size_bytes) {
+  Status put_file(const std::string& path, const Entry& entry, bool holes) {
     UniqueFd fd = TRY(open_file(full(path), O_RDONLY | O_NOFOLLOW));
-    std::string buffer(kPartBytes, '\0');
-    for (uint64_t done = 0; done < size_bytes;) {
-      size_t want = std::min<uint64_t>(buffer.size(), size_bytes - done);
-      size_t n = TRY(pread_full(fd.get(), {buffer.data(), want}, done));
+    uint64_t size_bytes = entry.attributes.size_bytes;
+    std::vector<TarSegment> data{{0, size_bytes}};
+    if (holes) data = find_data(fd.get(), size_bytes);
+    bool sparse = data.size() != 1 || data[0].length != size_bytes;
+    TRY(put(TRY(sparse ? encode_sparse_header(path, entry, data)
+                       : encode_tar_header(path, entry, ""))));
+    uint64_t total = 0;
+    for (const TarSegment& part : data) {
+      TRY(put_part(path, fd.get(), part));
+      total += part.length;
+    }
+    return put(std::string(tar_padding(total), '\0'));
+  }
+
+  Status put_part(const std::string& path, int fd, const TarSegment& part) {
+    std::string buffer(std::min<uint64_t>(kPartBytes, part.length), '\0');
+    for (uint64_t done = 0; done < part.length;) {
+      size_t want = std::min<uint64_t>(buffer.size(), part.length - done);
+      size_t n = TRY(pread_full(fd, {buffer.data(), want}, part.offset + done));
       if (n < want) return Error{EIO, "'" + full(path) + "' shrank while it was read"};
       TRY(put({buffer.data(), n}));
       done += n;
     }
-    return put(std::string(tar_padding(size_bytes), '\0'));
+    return {};
   }
 
   Status put(std::string_view bytes) {

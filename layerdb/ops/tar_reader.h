@@ -22,6 +22,7 @@
 
 #include "layerdb/base/result.h"
 #include "layerdb/object/types.h"
+#include "layerdb/ops/canonical_tar.h"
 #include "layerdb/ops/input_stream.h"
 
 namespace layerfs {
@@ -29,12 +30,6 @@ namespace layerfs {
 inline constexpr size_t kTarBlockBytes = 512;
 inline constexpr uint64_t kMaxExtensionBytes = 16 << 20;
 inline constexpr size_t kMaxSparseSegments = 1 << 20;
-
-// `length` bytes of a body belong at `offset` of the file.
-struct TarSegment {
-  uint64_t offset = 0;
-  uint64_t length = 0;
-};
 
 struct TarEntry {
   std::string path;  // as in the archive

@@ -96,6 +96,19 @@ sync "$M/sparse"
 [ "$(stat -c %b "$M/sparse")" -lt 400 ] || fail "written to: $(stat -c %b "$M/sparse") blocks"
 assert_eq "$(tr -d '\0' <"$M/sparse")" yx "content"
 
+step "a directory is imported with its holes, and leaves with them"
+lf import "$T" fromdir >/dev/null
+D=$(mount_container fromdir d)
+[ "$(stat -c %b "$D/sparse")" -lt 200 ] || fail "of a directory: $(stat -c %b "$D/sparse") blocks"
+cmp "$D/sparse" "$T/sparse"
+lf umount d
+lf export fromdir --format docker -o "$WORK/fromdir.tar"
+mkdir "$WORK/fromdir" "$WORK/unpacked"
+tar -C "$WORK/fromdir" -xf "$WORK/fromdir.tar"
+tar -C "$WORK/unpacked" -xf "$WORK/fromdir/$(jq -r '.[0].Layers[0]' "$WORK/fromdir/manifest.json")"
+[ "$(stat -c %b "$WORK/unpacked/sparse")" -lt 200 ] || fail "GNU tar filled the holes"
+cmp "$WORK/unpacked/sparse" "$T/sparse"
+
 step "limits, open deleted files, many xattrs, pressure on the kernel's caches"
 python3 "$E2E/limits.py" "$M"
 remount

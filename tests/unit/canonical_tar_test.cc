@@ -135,6 +135,31 @@ TEST(CanonicalTar, Whiteouts) {
                "a/.wh..wh..opq");
 }
 
+TEST(CanonicalTar, SparseFile) {
+  Entry entry = make(FileType::regular, 0640);
+  entry.attributes.size_bytes = 10000;
+  entry.xattrs = {{"user.a", "b"}};
+  std::string header = *encode_sparse_header("d/f", entry, {{4096, 5}, {8192, 700}});
+  EXPECT_EQ(header.size() % 512, 0u);
+  EXPECT_EQ(record(header, "GNU.sparse.realsize"), "10000");
+  EXPECT_EQ(header.substr(header.size() - 512, 26), "3\n4096\n5\n8192\n700\n10000\n0\n");
+  std::string body = std::string(705, 'x') + std::string(tar_padding(705), '\0');
+  ReadBack back(header + body);
+  ASSERT_EQ(back.status, ARCHIVE_OK) << archive_error_string(back.reader.get());
+  EXPECT_STREQ(archive_entry_pathname(back.entry), "d/f");
+  EXPECT_EQ(archive_entry_size(back.entry), 10000);
+  EXPECT_EQ(archive_entry_perm(back.entry), 0640u);
+  std::string content(10000, '\0');
+  const void* piece = nullptr;
+  size_t size = 0;
+  la_int64_t offset = 0;
+  while (archive_read_data_block(back.reader.get(), &piece, &size, &offset) == ARCHIVE_OK)
+    content.replace(offset, size, static_cast<const char*>(piece), size);
+  std::string expected(10000, '\0');
+  expected.replace(4096, 5, 5, 'x').replace(8192, 700, 700, 'x');
+  EXPECT_EQ(content, expected);
+}
+
 TEST(CanonicalTar, XattrKeywords) {
   for (const char* name : {"user.a", "user.a=b", "user.%", "user.%3D", "user.%25=", "user.100%="})
     EXPECT_EQ(decode_xattr_keyword(encode_xattr_keyword(name)), name);

@@ -272,6 +272,34 @@ TEST_F(ImageImportTest, Directory) {
   EXPECT_ERRNO(import(tree + "/none"), ENOENT);
 }
 
+TEST_F(ImageImportTest, DirectoryKeepsHoles) {
+  constexpr uint64_t kMib = 1 << 20;
+  std::string tree = directory_ / "tree";
+  std::string long_name(150, 'n');
+  put_file(tree + "/middle", "begin");
+  put_file(tree + "/" + long_name, "");
+  int fd = ::open((tree + "/middle").c_str(), O_WRONLY);
+  ASSERT_EQ(::pwrite(fd, "end", 3, 8 * kMib), 3);
+  ::close(fd);
+  ASSERT_EQ(::truncate((tree + "/" + long_name).c_str(), 3 * kMib + 1), 0);
+  ASSERT_EQ(::setxattr((tree + "/middle").c_str(), "user.x", "value", 5, 0), 0);
+
+  ImportResult result = VALUE(import(tree));
+  auto lower = look(result.images.at(0));
+  std::string content = "begin";
+  content.resize(8 * kMib);
+  EXPECT_EQ(read(*lower, "middle"), content + "end");
+  EXPECT_EQ(read(*lower, long_name), std::string(3 * kMib + 1, '\0'));
+  EXPECT_EQ(VALUE(lower->xattrs(at(*lower, "middle").ino)), (Xattrs{{"user.x", "value"}}));
+  auto middle = VALUE(lower->open(at(*lower, "middle").ino));
+  uint64_t hole = VALUE(middle->seek_hole(0));
+  EXPECT_LE(hole, kMib);
+  EXPECT_GE(VALUE(middle->seek_data(hole)), 7 * kMib);
+  auto empty = VALUE(lower->open(at(*lower, long_name).ino));
+  EXPECT_ERRNO(empty->seek_data(0), ENXIO);
+  EXPECT_EQ(VALUE(import(tree)).layers_known, 1u);  // the same tar again
+}
+
 // A hard link to a name of the layers below is looked up in the stack that the layer is on, whether
 // or not the layer was read on another one before.
 TEST_F(ImageImportTest, HardLinksToLayersBelow) {
