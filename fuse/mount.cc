@@ -110,16 +110,32 @@ class Daemon {
                                      .mounted_at = ::time(nullptr)});
   }
 
-  // Finds or makes the container and locks it. The containers lock keeps the image from vanishing
-  // between being resolved and being named.
+  // Finds or makes the container and locks it. Another mount's end is waited for without the
+  // containers lock, which everybody needs; afterwards the container may be another one.
   Status take_container() {
+    for (int waited = 0;;) {
+      Result<UniqueFd> lock = find_and_lock();
+      if (lock.ok()) {
+        lock_ = std::move(*lock);
+        return {};
+      }
+      if (lock.error().code != EWOULDBLOCK) return std::move(lock).error();
+      if (!TRY(wait_for_container(waited))) return mounted_already();
+    }
+  }
+
+  // EWOULDBLOCK: somebody else has the container's lock. The containers lock keeps the image from
+  // vanishing between being resolved and being named.
+  Result<UniqueFd> find_and_lock() {
     UniqueFd all = TRY(lock_containers(request_.root));
     store_ = TRY(Store::open(request_.root, {.read_only = true,
                                              .create = false,
                                              .group_cache_bytes = kGroupCacheBytes,
                                              .page_cache_bytes = kPageCacheBytes}));
     Result<Container> existing = Error{ENOENT, ""};
-    if (request_.container) existing = find_container(request_.root, *request_.container);
+    if (made_ || request_.container) {
+      existing = find_container(request_.root, made_ ? container_.name : *request_.container);
+    }
     if (existing.ok()) {
       container_ = *existing;
       TRY(check_same_image());
@@ -127,24 +143,24 @@ class Daemon {
       if (existing.error().code != ENOENT) return std::move(existing).error();
       TRY(make_container());
     }
-    Result<UniqueFd> lock = lock_container();
-    if (!lock.ok() && lock.error().code == EWOULDBLOCK) return mounted_already();
-    lock_ = TRY(std::move(lock));
-    return {};
+    return try_lock_file(container_.directory + "/lock");
   }
 
   // Listing containers takes each lock for an instant, and a daemon whose mount is gone already
   // (umount(8) does not wait for it) keeps it until everything is on disk: only a lock that stays
-  // taken while its mount is to be seen is a mount.
-  Result<UniqueFd> lock_container() {
+  // taken while its mount is to be seen is a mount. False: it is one. Counts in `waited`, ms.
+  Result<bool> wait_for_container(int& waited) {
     constexpr int kWaitMilliseconds = 5;
     constexpr int kInstant = 100, kEnding = 30000;
-    for (int waited = 0;; waited += kWaitMilliseconds) {
-      Result<UniqueFd> lock = try_lock_file(container_.directory + "/lock");
-      if (lock.ok() || lock.error().code != EWOULDBLOCK || waited >= kEnding) return lock;
-      if (waited >= kInstant && waited % kInstant == 0 && mount_is_seen()) return lock;
+    while (waited < kEnding) {
       ::usleep(kWaitMilliseconds * 1000);
+      waited += kWaitMilliseconds;
+      Result<UniqueFd> lock = try_lock_file(container_.directory + "/lock");
+      if (lock.ok() || lock.error().code == ENOENT) return true;  // free, or removed
+      if (lock.error().code != EWOULDBLOCK) return std::move(lock).error();
+      if (waited >= kInstant && waited % kInstant == 0 && mount_is_seen()) return false;
     }
+    return false;
   }
 
   // Whether the mount that holds the container's lock is in the mount table.
@@ -193,11 +209,10 @@ class Daemon {
       passing_ = made_ && !request_.container;
       return {};
     }
-    upper_ =
-        TRY(Upper::open(container_.directory, lower_->inode_limit(),
-                        {.read_only = read_only,
-                         .despite_damage = read_only,
-                         .size_limit_bytes = container_.size_limit_bytes}));
+    upper_ = TRY(Upper::open(container_.directory, lower_->inode_limit(),
+                             {.read_only = read_only,
+                              .despite_damage = read_only,
+                              .size_limit_bytes = container_.size_limit_bytes}));
     return {};
   }
 

@@ -145,6 +145,24 @@ wait_unmounted "$name"
 lf umount "$WORK/empty"
 assert_eq "$(mounts_below "$WORK")" "" "mounts left"
 
+step "who waits for a container that is still being closed keeps nobody else waiting"
+S=$(mount_container img slow)
+lf umount slow
+exec 7>>"$STORE/containers/slow/lock"
+flock 7  # as a daemon does whose mount is gone and whose data is not on disk yet
+lf mount --container slow img "$S" >/dev/null 7>&- &
+waiting=$!
+for i in 1 2 3; do
+  name=$(lf mount img "$WORK/empty" 7>&-)
+  lf umount "$name"
+  lf rm "$name" >/dev/null
+done
+kill -0 "$waiting" || fail "did not wait"
+flock -u 7
+exec 7>&-
+wait "$waiting" || fail "gave up although the container became free"
+lf umount slow
+
 step "twenty at once, each with its own changes"
 for i in $(seq 20); do
   M=$(mount_container img "many$i")
