@@ -145,6 +145,36 @@ wait_unmounted "$name"
 lf umount "$WORK/empty"
 assert_eq "$(mounts_below "$WORK")" "" "mounts left"
 
+step "in a mount, over a mount, below the kernel's overlay"
+refuses 'not empty' lf mount img "$STORE/containers"
+M=$(mount_container img outer)
+mkdir "$M/inner"
+lf mount --container inner img "$M/inner" >/dev/null
+echo inner >"$M/inner/etc/name"
+assert_eq "$(cat "$M/etc/name" "$M/inner/etc/name")" $'image\ninner' "the outer and the inner mount"
+refuses 'in use' lf umount outer
+lf umount inner
+assert_eq "$(ls "$M/inner")" "" "the mount point"
+mkdir "$WORK/overlay" "$WORK/kernel"
+mount -t tmpfs none "$WORK/overlay"
+mkdir "$WORK/overlay/upper" "$WORK/overlay/work"
+if mount -t overlay none -o "lowerdir=$M,upperdir=$WORK/overlay/upper,workdir=$WORK/overlay/work" \
+  "$WORK/kernel"; then
+  echo changed >>"$WORK/kernel/etc/name"
+  assert_eq "$(cat "$WORK/kernel/etc/name")" $'image\nchanged' "a file of the mount, changed above it"
+  assert_eq "$(cat "$M/etc/name")" image "the same in the mount"
+  umount "$WORK/kernel"
+else
+  echo "this kernel has no overlayfs: not tried"
+fi
+umount "$WORK/overlay"
+lf umount outer
+
+step "descriptors and memory do not grow with use"
+M=$(mount_container img grow)
+python3 "$E2E/growth.py" "$M" "$(pid_of grow)"
+lf umount grow
+
 step "who waits for a container that is still being closed keeps nobody else waiting"
 S=$(mount_container img slow)
 lf umount slow

@@ -13,6 +13,9 @@ mount --make-rshared /
 
 make_shell_rootfs "$WORK/shell"
 chown 1000:1000 "$WORK/shell/data"
+echo locked >"$WORK/shell/data/locked"
+chmod 0 "$WORK/shell/data/locked"
+ln -s locked "$WORK/shell/data/link"
 tar -C "$WORK/shell" --numeric-owner -cf "$WORK/shell.tar" .
 chmod 644 "$WORK/shell.tar"
 program=$WORK/layerfs  # where the user can read it
@@ -29,6 +32,10 @@ user import "$WORK/shell.tar" shell >/dev/null
 user mount --container plain shell "$m"
 as_user sh -c "echo written >$m/data/file && mkdir $m/data/dir && rm $m/bin/touch"
 assert_eq "$(as_user cat "$m/data/file")" written "a file through fusermount3"
+as_user sh -c "echo more >>$m/data/locked"
+assert_eq "$(as_user cat "$m/data/locked")" $'locked\nmore' "a file of mode 0, changed"
+as_user chown -h 33:34 "$m/data/link"
+assert_eq "$(as_user stat -c %u:%g "$m/data/link")" 33:34 "a symlink given away"
 assert_eq "$(as_user stat -c %u:%g "$m/etc/passwd")" "$TEST_UID:$TEST_UID" "root's file, outside"
 assert_match "$(user diff plain)" 'D /bin/touch' "diff"
 user umount plain

@@ -114,6 +114,20 @@ python3 "$E2E/limits.py" "$M"
 remount
 python3 "$E2E/limits.py" "$M" --again
 
+step "flock: others wait and get it, whoever closes without unlocking"
+touch "$M/lock"
+exec 7<"$M/lock"
+flock 7
+! flock -n "$M/lock" true || fail "locked twice"
+flock "$M/lock" touch "$M/locked" 7<&- &
+waiter=$!
+exec 7<&-
+wait "$waiter"
+[ -e "$M/locked" ] || fail "the one who waited did not run"
+
+step "O_DIRECT, reading"
+assert_eq "$(dd if="$M/opaque/moved/sub/file" iflag=direct bs=4096 count=1 status=none | head -1)" 1 "first line"
+
 step "set-gid directories pass on their group; writing and new ACLs clear it"
 mkdir "$M/shared"
 chgrp 777 "$M/shared"
