@@ -27,33 +27,38 @@ uint32_t write_flags() {
 // the page cache the kernel does not look at the mode afterwards.
 class ModeWatch {
  public:
-  static Result<ModeWatch> start(Mount& mount, Ino ino, bool kill_priv) {
-    ModeWatch out{mount, ino, false};
-    if (kill_priv) out.changes_ = (TRY(mount.overlay.stat(ino)).attributes.mode & 06000) != 0;
+  static Result<ModeWatch> start(fuse_req_t req, Ino ino, Fsetid fsetid) {
+    ModeWatch out{mount_of(req), ino};
+    if (fsetid == Fsetid::has) return out;
+    Attributes file = TRY(out.mount_.overlay.stat(ino)).attributes;
+    out.writer_ = writer_of(req, file, fsetid);
+    out.changes_ = out.writer_ != Writer::privileged && (file.mode & 06000) != 0;
     return out;
   }
+  Writer writer() const { return writer_; }
   void changed() const {
     if (changes_) mount_.forget_attributes(ino_);
   }
 
  private:
-  ModeWatch(Mount& mount, Ino ino, bool changes) : mount_(mount), ino_(ino), changes_(changes) {}
+  ModeWatch(Mount& mount, Ino ino) : mount_(mount), ino_(ino) {}
   Mount& mount_;
   Ino ino_;
-  bool changes_;
+  Writer writer_ = Writer::privileged;
+  bool changes_ = false;
 };
 
 void on_write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t offset,
               fuse_file_info*) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
     uint32_t flags = write_flags();
-    bool kill_priv = (flags & FUSE_WRITE_KILL_SUIDGID) != 0;
-    ModeWatch mode = TRY(ModeWatch::start(mount, ino, kill_priv));
+    bool kill = (flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+    ModeWatch watch = TRY(ModeWatch::start(req, ino, kill ? Fsetid::lacks : Fsetid::has));
     size_t count = TRY(mount.overlay.write(
-        ino, static_cast<uint64_t>(offset), {data, size}, kill_priv,
+        ino, static_cast<uint64_t>(offset), {data, size}, watch.writer(),
         (flags & FUSE_WRITE_CACHE) != 0 ? Overlay::Times::keep : Overlay::Times::now));
     mount.stats.add_written(count);
-    mode.changed();
+    watch.changed();
     fuse_reply_write(req, count);
     return {};
   });
@@ -62,10 +67,9 @@ void on_write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off
 void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
                   fuse_file_info*) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
-    bool kill_priv = drops_privileges(req);
-    ModeWatch watch = TRY(ModeWatch::start(mount, ino, kill_priv));
+    ModeWatch watch = TRY(ModeWatch::start(req, ino, Fsetid::not_told));
     TRY(mount.overlay.allocate(ino, mode, static_cast<uint64_t>(offset),
-                               static_cast<uint64_t>(length), kill_priv));
+                               static_cast<uint64_t>(length), watch.writer()));
     watch.changed();
     return reply_ok(req);
   });
@@ -83,11 +87,10 @@ void on_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse
                         fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length,
                         int) noexcept {
   answer(req, to, [&](Mount& mount) -> Status {
-    bool kill_priv = drops_privileges(req);
-    ModeWatch watch = TRY(ModeWatch::start(mount, to, kill_priv));
+    ModeWatch watch = TRY(ModeWatch::start(req, to, Fsetid::not_told));
     size_t count =
         TRY(mount.overlay.copy_range(from, static_cast<uint64_t>(from_offset), to,
-                                     static_cast<uint64_t>(to_offset), length, kill_priv));
+                                     static_cast<uint64_t>(to_offset), length, watch.writer()));
     watch.changed();
     fuse_reply_write(req, count);
     return {};

@@ -59,6 +59,11 @@ struct Stat {
   uint64_t blocks = 0;  // 512 byte units
 };
 
+// Whoever changes a file's content or owner, for the set-id bits that Linux takes then: one with
+// CAP_FSETID leaves them with content as they are; one in the file's group takes setuid, and setgid
+// from files that the group may execute; anybody else takes setgid from all.
+enum class Writer { privileged, member, stranger };
+
 struct SetAttributes {
   std::optional<uint32_t> mode;  // 07777
   std::optional<uint32_t> uid;
@@ -67,7 +72,7 @@ struct SetAttributes {
   std::optional<Timestamp> atime;
   std::optional<Timestamp> mtime;
   std::optional<Timestamp> ctime;  // the kernel sends it with writeback caching
-  bool clear_suid_sgid = false;    // FATTR_KILL_SUIDGID
+  Writer writer = Writer::privileged;
 };
 
 struct NewNode {
@@ -128,17 +133,17 @@ class Overlay {
 
   // Content.
   virtual Result<size_t> read(Ino ino, uint64_t offset, std::span<char> out) = 0;
-  // `kill_priv`: the kernel asks for suid/sgid/capability to be cleared (FUSE_WRITE_KILL_SUIDGID).
   // `times`: whose the file's times are. The kernel's, when its page cache writes back: it took
   // them when the program wrote, and sends them with SETATTR when they changed.
   enum class Times { now, keep };
-  virtual Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv,
-                               Times times = Times::now) = 0;
-  // fallocate(2). `kill_priv` as in write: the caller lacks CAP_FSETID.
-  virtual Status allocate(Ino ino, int mode, uint64_t offset, uint64_t length, bool kill_priv) = 0;
+  virtual Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes,
+                               Writer writer = Writer::privileged, Times times = Times::now) = 0;
+  // fallocate(2).
+  virtual Status allocate(Ino ino, int mode, uint64_t offset, uint64_t length,
+                          Writer writer = Writer::privileged) = 0;
   virtual Result<uint64_t> seek(Ino ino, uint64_t offset, int whence) = 0;  // SEEK_DATA, SEEK_HOLE
   virtual Result<size_t> copy_range(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
-                                    uint64_t length, bool kill_priv) = 0;
+                                    uint64_t length, Writer writer = Writer::privileged) = 0;
   virtual Status sync(Ino ino) = 0;  // 0: everything
 
   // Directories: entries in a fixed order, without "." and ".."; start with cookie 0. An entry that

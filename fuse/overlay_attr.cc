@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Metadata: stat, chmod, chown, utimes, truncate, readlink.
+#include <algorithm>
+
 #include "fuse/overlay_acl.h"
 #include "fuse/overlay_impl.h"
 
@@ -43,13 +45,14 @@ Result<Stat> OverlayImpl::set_attributes(Ino ino, const SetAttributes& changes,
   if (changes.size_bytes) {
     TRY(check_file(attributes.type));
     after = TRY(resize(*tx, ino, record, *changes.size_bytes));
-    TRY(kill_privileges(*tx, ino, record, changes.clear_suid_sgid));
+    TRY(kill_privileges(*tx, ino, record, changes.writer));
     attributes.mtime = when;
   }
   if (changes.uid || changes.gid) {
+    // Root's chown takes them, too, but not as a stranger's.
     attributes.uid = changes.uid.value_or(attributes.uid);
     attributes.gid = changes.gid.value_or(attributes.gid);
-    TRY(kill_privileges(*tx, ino, record, true));
+    TRY(kill_privileges(*tx, ino, record, std::max(changes.writer, Writer::member)));
   }
   if (changes.mode) TRY(change_mode(*tx, ino, record, *changes.mode));
   if (changes.atime) record.atime = *changes.atime;

@@ -124,7 +124,7 @@ Status OverlayImpl::apply_content(std::unique_ptr<Transaction> tx, Ino ino,
   return {};
 }
 
-Result<size_t> OverlayImpl::write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv,
+Result<size_t> OverlayImpl::write(Ino ino, uint64_t offset, std::string_view bytes, Writer writer,
                                   Times times) {
   if (offset > kMaxFileBytes || bytes.size() > kMaxFileBytes - offset) {
     return Error{EFBIG, "file too large"};
@@ -139,7 +139,7 @@ Result<size_t> OverlayImpl::write(Ino ino, uint64_t offset, std::string_view byt
     nodes_.clear(ino, kTailClean);
     return std::move(placed).error();
   }
-  TRY(kill_privileges(*tx, ino, record, kill_priv));
+  TRY(kill_privileges(*tx, ino, record, writer));
   if (times == Times::now) record.attributes.mtime = record.ctime = now();
   tx->put_inode(ino, record);
   TRY(apply_content(std::move(tx), ino, record, After::nothing));

@@ -140,11 +140,12 @@ Status OverlayImpl::remove_xattr(Ino ino, const std::string& name) {
   return apply(std::move(tx));
 }
 
-Status OverlayImpl::kill_privileges(Transaction& tx, Ino ino, InodeRecord& record, bool suid_sgid) {
+Status OverlayImpl::kill_privileges(Transaction& tx, Ino ino, InodeRecord& record, Writer writer) {
   if (!options_.kill_priv || record.attributes.type == FileType::directory) return {};
-  if (suid_sgid) {
+  if (writer != Writer::privileged) {
     uint32_t mode = record.attributes.mode & ~04000u;
-    if (mode & 010) mode &= ~02000u;  // without group execute it is a locking mark
+    // Without group execute it once was a locking mark, which the group may keep.
+    if ((mode & 010) != 0 || writer == Writer::stranger) mode &= ~02000u;
     record.attributes.mode = static_cast<uint16_t>(mode);
   }
   if (nodes_.has(ino, kNoCapability)) return {};

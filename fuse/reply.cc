@@ -6,8 +6,10 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <memory>
 
+#include "fuse/credentials.h"
 #include "layerdb/object/file_type.h"
 
 namespace layerfs {
@@ -21,7 +23,21 @@ Caller caller_of(fuse_req_t req) {
   return {ids.map_uid(context->uid), ids.map_gid(context->gid), context->umask};
 }
 
-bool drops_privileges(fuse_req_t req) { return caller_of(req).uid != 0; }
+Writer writer_of(fuse_req_t req, const Attributes& file, Fsetid fsetid) {
+  if (fsetid == Fsetid::has) return Writer::privileged;
+  const IdentityMap& ids = mount_of(req).ids;
+  const Caller caller = caller_of(req);
+  std::optional<Credentials> known;
+  if ((file.mode & 06000) != 0) known = credentials_of(fuse_req_ctx(req)->pid);
+  if (fsetid == Fsetid::not_told && caller.uid == 0) {
+    // An ordinary user's own mount shows that user as root, who has no such capability on the host.
+    if (ids.uid != 0 || !known || known->fsetid) return Writer::privileged;
+  }
+  if (caller.gid == file.gid) return Writer::member;
+  bool member = known && std::any_of(known->groups.begin(), known->groups.end(),
+                                     [&](uint32_t g) { return ids.map_gid(g) == file.gid; });
+  return member ? Writer::member : Writer::stranger;
+}
 
 const fuse_in_header* current_message() { return t_message; }
 void set_current_message(const fuse_in_header* message) { t_message = message; }

@@ -40,9 +40,14 @@ struct Mount {
 
 inline Mount& mount_of(fuse_req_t req) { return *static_cast<Mount*>(fuse_req_userdata(req)); }
 Caller caller_of(fuse_req_t req);
-// Whether the caller keeps setuid and setgid bits when changing content (CAP_FSETID, which the
-// kernel does not tell for fallocate and copy_file_range: root has it).
-bool drops_privileges(fuse_req_t req);
+
+// What a message says of its sender's CAP_FSETID: WRITE and SETATTR do, FALLOCATE and
+// COPY_FILE_RANGE do not.
+enum class Fsetid { has, lacks, not_told };
+// Which of Linux's rules for set-id bits applies to the sender, who changes `file`. Looks at the
+// process (credentials.h) only if the file has such a bit; where it cannot, the message's ids
+// decide.
+Writer writer_of(fuse_req_t req, const Attributes& file, Fsetid fsetid);
 
 // Notes that a program reads `ino` for the current READ, READDIR or READLINK, unless the mount or
 // the descriptor (O_NOATIME) wants it otherwise.

@@ -146,6 +146,37 @@ assert_eq "$(stat -c %a "$M/shared/file")" 775 "after a write"
 chmod 6775 "$M/shared/file"
 other fallocate -l 8192 "$M/shared/file"
 assert_eq "$(stat -c %a "$M/shared/file")" 775 "after fallocate"
+# Without group execute, setgid stays for those of the group alone (Linux 6.2 and later).
+chmod 666 "$M/shared/file"
+chown 1:777 "$M/shared/file"
+after() {  # MODE WHOM COMMAND...: the mode, which was 2666, after somebody's command on the file
+  local expected=$1 whom=$2 groups=--clear-groups
+  shift 2
+  chmod 2666 "$M/shared/file"
+  [ "$whom" != member ] || groups=--groups=5,777
+  setpriv --reuid 54321 --regid 54321 "$groups" "$@"
+  assert_eq "$(stat -c %a "$M/shared/file")" "$expected" "$*, by a $whom"
+}
+for way in "fallocate -l 9000" "fallocate -p -l 4096" "fallocate -z -l 4096" "truncate -s 5000" \
+  "dd if=/dev/zero bs=4096 count=1 status=none conv=notrunc oflag=direct" \
+  "dd if=/dev/zero bs=99 count=1 status=none conv=notrunc"; do
+  file=$M/shared/file
+  [[ $way != dd* ]] || file=of=$file
+  # shellcheck disable=SC2086 -- words
+  after 666 stranger $way "$file"
+  # shellcheck disable=SC2086
+  after 2666 member $way "$file"
+done
+chmod 6766 "$M/shared/file"
+setpriv --bounding-set=-fsetid --inh-caps=-fsetid fallocate -p -l 4096 "$M/shared/file"
+assert_eq "$(stat -c %a "$M/shared/file")" 766 "after fallocate by root without CAP_FSETID"
+chmod 6766 "$M/shared/file"
+fallocate -p -l 4096 "$M/shared/file"
+assert_eq "$(stat -c %a "$M/shared/file")" 6766 "after fallocate by root"
+chmod 6644 "$M/shared/file"
+chown 2:777 "$M/shared/file"
+assert_eq "$(stat -c %a "$M/shared/file")" 2644 "after chown by root"
+chown 54321:777 "$M/shared/file"
 chmod 2775 "$M/shared/file"
 other setfacl -m u:1:r "$M/shared/file"
 assert_eq "$(stat -c %a "$M/shared/file")" 775 "after a new ACL by one who is not in the group"

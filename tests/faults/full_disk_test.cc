@@ -41,7 +41,7 @@ class FaultyHost : public ::testing::Test {
   Result<Ino> add_file(const std::string& name, size_t size_bytes) {
     NewNode node{.type = FileType::regular, .mode = 0644};
     Ino ino = TRY(fs_.overlay->make(kRootIno, name, node, {})).ino;
-    Result<size_t> written = fs_.overlay->write(ino, 0, std::string(size_bytes, name[0]), false);
+    Result<size_t> written = fs_.overlay->write(ino, 0, std::string(size_bytes, name[0]));
     fs_.overlay->forget(ino, 1);
     if (!written.ok()) return std::move(written).error();
     return ino;

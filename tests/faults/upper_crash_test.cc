@@ -33,7 +33,7 @@ void expect_usable(Overlay& overlay) {
   Result<Stat> made = overlay.make(kRootIno, "afterwards", node, {});
   ASSERT_TRUE(made.ok()) << made.error().message;
   std::string bytes(50000, 'n'), back(50000, '?');
-  ASSERT_TRUE(overlay.write(made->ino, 0, bytes, false).ok());
+  ASSERT_TRUE(overlay.write(made->ino, 0, bytes).ok());
   ASSERT_TRUE(overlay.sync(made->ino).ok());
   ASSERT_TRUE(overlay.read(made->ino, 0, back).ok());
   EXPECT_EQ(back, bytes);

@@ -120,7 +120,7 @@ class Generator {
   std::vector<std::string> of_content_and_xattrs(const std::string& name) {
     if (name == "write") {
       std::vector<std::string> words{path(), offset(), length(), text(below(1000))};
-      if (below(3) == 0) words.push_back("kill");
+      if (below(3) == 0) words.push_back(pick({"member", "stranger"}));
       return words;
     }
     if (name == "append") return {path(), length(), text(below(1000))};
@@ -128,7 +128,7 @@ class Generator {
     if (name == "truncate") return {path(), below(3) == 0 ? "0" : offset()};
     if (name == "fallocate") {
       return {path(), pick({"alloc", "keep", "punch", "punch", "zero", "zerokeep"}), offset(),
-              length()};
+              length(), pick({"member", "stranger"})};
     }
     if (name == "seek") return {path(), pick({"data", "hole"}), offset()};
     if (name == "copy") return {path(), offset(), path(), offset(), length()};

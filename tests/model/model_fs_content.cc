@@ -19,10 +19,11 @@ Result<std::string> ModelFs::readlink(Ino ino) {
   return found->target;
 }
 
-void ModelFs::kill_privileges(Node& node, bool suid_sgid) {
+void ModelFs::kill_privileges(Node& node, Writer writer) {
   if (node.stat.attributes.type == FileType::directory) return;
   uint16_t& mode = node.stat.attributes.mode;
-  if (suid_sgid) mode &= mode & 010 ? ~06000 : ~04000;
+  if (writer == Writer::stranger) mode &= ~06000;
+  if (writer == Writer::member) mode &= mode & 010 ? ~06000 : ~04000;
   node.xattrs.erase("security.capability");
 }
 
@@ -39,11 +40,13 @@ Result<Stat> ModelFs::set_attributes(Ino ino, const SetAttributes& changes, cons
     if (attributes.type != FileType::regular) return model_error(EINVAL);
     found->content.resize(*changes.size_bytes);
     resized(*found);
-    kill_privileges(*found, changes.clear_suid_sgid);
+    kill_privileges(*found, changes.writer);
   }
   if (changes.uid) attributes.uid = *changes.uid;
   if (changes.gid) attributes.gid = *changes.gid;
-  if (changes.uid || changes.gid) kill_privileges(*found, true);
+  if (changes.uid || changes.gid) {
+    kill_privileges(*found, std::max(changes.writer, Writer::member));
+  }
   if (changes.mode) {
     if (rules_ == Rules::kernel && attributes.type == FileType::symlink) {
       return model_error(EOPNOTSUPP);
@@ -159,7 +162,7 @@ Result<size_t> ModelFs::read(Ino ino, uint64_t offset, std::span<char> out) {
   return length;
 }
 
-Result<size_t> ModelFs::write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv,
+Result<size_t> ModelFs::write(Ino ino, uint64_t offset, std::string_view bytes, Writer writer,
                               Times times) {
   Node* found = TRY(node(ino));
   if (found->stat.attributes.type == FileType::directory) return model_error(EISDIR);
@@ -170,11 +173,11 @@ Result<size_t> ModelFs::write(Ino ino, uint64_t offset, std::string_view bytes, 
   found->content.replace(offset, bytes.size(), bytes);
   found->stat.attributes.size_bytes = found->content.size();
   if (times == Times::now) changed(*found);
-  kill_privileges(*found, kill_priv);
+  kill_privileges(*found, writer);
   return bytes.size();
 }
 
-Status ModelFs::allocate(Ino ino, int mode, uint64_t offset, uint64_t length, bool kill_priv) {
+Status ModelFs::allocate(Ino ino, int mode, uint64_t offset, uint64_t length, Writer writer) {
   bool keep_size = mode & FALLOC_FL_KEEP_SIZE;
   int what = mode & ~FALLOC_FL_KEEP_SIZE;
   if (length == 0) return model_error(EINVAL);
@@ -189,7 +192,7 @@ Status ModelFs::allocate(Ino ino, int mode, uint64_t offset, uint64_t length, bo
   }
   if (!keep_size && offset + length > content.size()) content.resize(offset + length);
   resized(*found);
-  kill_privileges(*found, kill_priv);
+  kill_privileges(*found, writer);
   return {};
 }
 
@@ -200,7 +203,7 @@ Result<uint64_t> ModelFs::seek(Ino ino, uint64_t offset, int whence) {
 }
 
 Result<size_t> ModelFs::copy_range(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
-                                   uint64_t length, bool kill_priv) {
+                                   uint64_t length, Writer writer) {
   if (rules_ == Rules::kernel) {  // it looks at both files first
     TRY(read(from, 0, {}));
     TRY(read(to, 0, {}));
@@ -208,7 +211,7 @@ Result<size_t> ModelFs::copy_range(Ino from, uint64_t from_offset, Ino to, uint6
   std::string bytes(length, '\0');
   bytes.resize(TRY(read(from, from_offset, bytes)));
   if (bytes.empty()) return size_t{0};
-  return write(to, to_offset, bytes, kill_priv, Times::now);
+  return write(to, to_offset, bytes, writer, Times::now);
 }
 
 }  // namespace layerfs

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <stdio.h>
@@ -68,11 +69,11 @@ class As {
   mode_t umask_;
 };
 
-// Whether a call is to clear set-id bits: those of a caller who is not privileged. One of the
-// file's group: from others, Linux 6.2 and later take a set-gid bit that means mandatory locking,
-// too.
-As as_writer(bool kill_priv, uint32_t group) {
-  return kill_priv ? As({.uid = 1, .gid = group}, CAP_FSETID) : As(Caller{});
+// Strangers take setgid from files that their group may not execute since Linux 6.2
+// (and 6.1.14) only.
+As as_writer(Writer writer, uint32_t group) {
+  if (writer == Writer::privileged) return As(Caller{});
+  return As({.uid = 1, .gid = writer == Writer::member ? group : group + 1}, CAP_FSETID);
 }
 
 Result<Stat> stat_of_fd(int fd) {
@@ -118,6 +119,8 @@ Status RealFs::open() {
   UniqueFd root(::open(path_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!root.valid()) return errno_error(path_);
   inodes_[kRootIno] = {std::move(root), 1};
+  // A stranger to a file's group must not be of it by the way.
+  TRY(result_of(::setgroups(0, nullptr), "setgroups"));
   return {};
 }
 
@@ -298,20 +301,20 @@ Result<size_t> RealFs::read(Ino ino, uint64_t offset, std::span<char> out) {
   return pread_full(file.get(), out, offset);
 }
 
-Result<size_t> RealFs::write(Ino ino, uint64_t offset, std::string_view bytes, bool kill_priv,
+Result<size_t> RealFs::write(Ino ino, uint64_t offset, std::string_view bytes, Writer writer,
                              Times) {
   UniqueFd file = TRY(open_file(ino, O_WRONLY));
-  As as = as_writer(kill_priv, TRY(stat(ino)).attributes.gid);
+  As as = as_writer(writer, TRY(stat(ino)).attributes.gid);
   ssize_t size = ::pwrite(file.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
   TRY(result_of(size, "write"));
   return static_cast<size_t>(size);
 }
 
-Status RealFs::allocate(Ino ino, int mode, uint64_t offset, uint64_t length, bool kill_priv) {
+Status RealFs::allocate(Ino ino, int mode, uint64_t offset, uint64_t length, Writer writer) {
   Attributes attributes = TRY(stat(ino)).attributes;
   if (attributes.type != FileType::regular) return Error{ENODEV, "not a file"};
   UniqueFd file = TRY(open_file(ino, O_WRONLY));
-  As as = as_writer(kill_priv, attributes.gid);
+  As as = as_writer(writer, attributes.gid);
   return result_of(
       ::fallocate(file.get(), mode, static_cast<off_t>(offset), static_cast<off_t>(length)),
       "fallocate");
@@ -325,7 +328,7 @@ Result<uint64_t> RealFs::seek(Ino ino, uint64_t offset, int whence) {
 }
 
 Result<size_t> RealFs::copy_range(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
-                                  uint64_t length, bool) {
+                                  uint64_t length, Writer) {
   UniqueFd source = TRY(open_file(from, O_RDONLY | O_NOATIME));
   UniqueFd target = TRY(open_file(to, O_WRONLY));
   off_t in = static_cast<off_t>(from_offset);

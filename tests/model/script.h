@@ -14,9 +14,10 @@
 //   mknod PATH fifo|socket|char|block MODE MAJOR MINOR        tmpfile H DIRECTORY MODE [excl]
 //   link OLD NEW                 unlink PATH                  rmdir PATH
 //   rename OLD NEW [noreplace|exchange|whiteout]              as UID GID UMASK (of later commands)
-//   write PATH OFFSET LENGTH SEED [kill]   append PATH LENGTH SEED   put PATH TEXT
-//   read PATH (TEXT, or size and hash)     truncate PATH SIZE        sync PATH
-//   fallocate PATH alloc|keep|punch|zero|zerokeep OFFSET LENGTH
+//   write PATH OFFSET LENGTH SEED [member|stranger] (of the file's group, else root)
+//   append PATH LENGTH SEED      put PATH TEXT                truncate PATH SIZE
+//   read PATH (TEXT, or size and hash)                        sync PATH
+//   fallocate PATH alloc|keep|punch|zero|zerokeep OFFSET LENGTH [member|stranger]
 //   copy FROM OFFSET TO OFFSET LENGTH      seek PATH data|hole OFFSET
 //   chmod PATH MODE              chown PATH UID GID           utimes PATH ATIME MTIME
 //   setxattr PATH NAME VALUE [create|replace]                 getxattr / removexattr PATH NAME

@@ -51,6 +51,12 @@ const std::map<std::string, FileType> kTypes{{"fifo", FileType::fifo},
                                              {"block", FileType::block_device}};
 const std::map<std::string, int> kXattrFlags{{"create", XATTR_CREATE}, {"replace", XATTR_REPLACE}};
 
+// The optional sixth word of write and of fallocate.
+Writer writer(const std::vector<std::string>& words) {
+  if (words.size() < 6) return Writer::privileged;
+  return words[5] == "stranger" ? Writer::stranger : Writer::member;
+}
+
 const std::string& acl_name(const std::string& word) {
   return word == "default" ? kDefaultAclName : kAccessAclName;
 }
@@ -187,29 +193,27 @@ Result<std::string> ScriptRunner::change_names(Overlay& fs, const Words& w) {
 
 Result<std::string> ScriptRunner::change_content(Overlay& fs, const Words& w) {
   if (w[0] == "write") {
-    bool kill = w.size() > 5;
     std::string bytes = pattern(number(w[3]), number(w[4]));
-    TRY(fs.write(TRY(resolve(fs, w[1])), number(w[2]), bytes, kill));
+    TRY(fs.write(TRY(resolve(fs, w[1])), number(w[2]), bytes, writer(w)));
   } else if (w[0] == "append") {
     Ino ino = TRY(resolve(fs, w[1]));
     Attributes attributes = TRY(fs.stat(ino)).attributes;
     uint64_t end = attributes.type == FileType::regular ? attributes.size_bytes : 0;
-    TRY(fs.write(ino, end, pattern(number(w[2]), number(w[3])), false));
+    TRY(fs.write(ino, end, pattern(number(w[2]), number(w[3]))));
   } else if (w[0] == "put") {
-    TRY(fs.write(TRY(resolve(fs, w[1])), 0, unescape(w[2]), false));
+    TRY(fs.write(TRY(resolve(fs, w[1])), 0, unescape(w[2])));
   } else if (w[0] == "truncate") {
     SetAttributes changes;
     changes.size_bytes = number(w[2]);
     TRY(fs.set_attributes(TRY(resolve(fs, w[1])), changes, caller_));
   } else if (w[0] == "fallocate") {
     TRY(fs.allocate(TRY(resolve(fs, w[1])), kAllocateModes.at(w[2]), number(w[3]), number(w[4]),
-                    true));
+                    writer(w)));
   } else if (w[0] == "copy") {
     Ino from = TRY(resolve(fs, w[1]));
     Ino to = TRY(resolve(fs, w[3]));
     if (from == to) return Error{EINVAL, "one file"};
-    return std::to_string(
-        TRY(fs.copy_range(from, number(w[2]), to, number(w[4]), number(w[5]), false)));
+    return std::to_string(TRY(fs.copy_range(from, number(w[2]), to, number(w[4]), number(w[5]))));
   } else if (w[0] == "sync") {
     TRY(fs.sync(TRY(resolve(fs, w[1]))));
   } else {

@@ -126,7 +126,7 @@ class CommitTest : public ::testing::Test {
     return ino;
   }
   void write(Ino ino, uint64_t offset, const std::string& bytes) {
-    EXPECT_EQ(VALUE(fs().write(ino, offset, bytes, false)), bytes.size());
+    EXPECT_EQ(VALUE(fs().write(ino, offset, bytes)), bytes.size());
   }
 
   // Commits, checks image and tar, and goes on with a new container on the new image.
@@ -289,7 +289,7 @@ class RandomChanges {
       case 5:
         if (Ino ino = random_file(directory))
           (void)fs_.write(ino, random_.below(150000), random_.bytes(1 + random_.below(60000)),
-                          true);
+                          Writer::member);
         return;
       case 6:
         if (Ino ino = random_file(directory)) {
@@ -332,7 +332,7 @@ class RandomChanges {
       default:
         if (Ino ino = random_file(directory))
           (void)fs_.allocate(ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, random_.below(100000),
-                             1 + random_.below(50000), false);
+                             1 + random_.below(50000));
     }
   }
 
@@ -348,7 +348,7 @@ class RandomChanges {
     Result<Stat> made = fs_.make(directory, random_name(), node, Caller{});
     if (!made.ok()) return;
     if (type == FileType::regular)
-      (void)fs_.write(made->ino, 0, random_.bytes(random_.below(40000)), false);
+      (void)fs_.write(made->ino, 0, random_.bytes(random_.below(40000)));
     fs_.forget(made->ino, 1);
   }
   std::pair<std::string, Ino> random_child(Ino directory, FileType type = FileType::none) {

@@ -40,7 +40,7 @@ TEST_F(OverlayAccessTest, FollowsRelatime) {
   fs().note_access(file);
   EXPECT_EQ(atime(file), first);  // newer than that: once is enough
   rig_->tick();
-  ASSERT_TRUE(fs().write(file, 0, "x", false).ok());
+  ASSERT_TRUE(fs().write(file, 0, "x").ok());
   EXPECT_EQ(atime(file), first);
   rig_->tick();
   fs().note_access(file);
@@ -96,7 +96,7 @@ TEST_F(OverlayAccessTest, ReadingTheLowerWritesNothing) {
   fs().note_access(old);
   Timestamp read = rig_->now();
   rig_->tick();
-  ASSERT_TRUE(fs().write(old, 0, "T", false).ok());
+  ASSERT_TRUE(fs().write(old, 0, "T").ok());
   EXPECT_EQ(stored(old), read);  // there is a record now anyway
 }
 

@@ -76,7 +76,7 @@ TEST_F(OverlayTest, ShowsTheLower) {
 
 TEST_F(OverlayTest, HardLinksOfTheLowerStayLinksWhenWritten) {
   Ino link = ino("link");
-  ASSERT_TRUE(fs().write(link, 0, "ALPHA", false).ok());
+  ASSERT_TRUE(fs().write(link, 0, "ALPHA").ok());
   EXPECT_EQ(read("d/a"), "ALPHA");
   rig_->remount();
   EXPECT_EQ(read("d/a"), "ALPHA");
@@ -88,7 +88,7 @@ TEST_F(OverlayTest, HardLinksOfTheLowerStayLinksWhenWritten) {
 
 TEST_F(OverlayTest, WritesOnlyTheRangeTouched) {
   Ino big = ino("big");
-  ASSERT_TRUE(fs().write(big, 500000, "x", false).ok());
+  ASSERT_TRUE(fs().write(big, 500000, "x").ok());
   std::string want(1 << 20, 'L');
   want[500000] = 'x';
   EXPECT_EQ(read("big"), want);
@@ -128,7 +128,7 @@ TEST_F(OverlayTest, DirectoriesOfTheLowerMoveWithEverythingInThem) {
 
 TEST_F(OverlayTest, ADeletedFileLivesUntilForgotten) {
   Ino a = create(kRootIno, "f");
-  ASSERT_TRUE(fs().write(a, 0, std::string(50000, 'z'), false).ok());
+  ASSERT_TRUE(fs().write(a, 0, std::string(50000, 'z')).ok());
   ASSERT_TRUE(fs().unlink(kRootIno, "f").ok());
   EXPECT_EQ(fs().stat(a).value().attributes.nlink, 0u);
   EXPECT_EQ(rig_->read_all(a).value(), std::string(50000, 'z'));
@@ -142,7 +142,7 @@ TEST_F(OverlayTest, ADeletedFileLivesUntilForgotten) {
 TEST_F(OverlayTest, UnnamedFilesGetANameByLink) {
   Stat file = fs().make_unnamed(kRootIno, 0600, true, kRoot).value();
   EXPECT_EQ(file.attributes.nlink, 0u);
-  ASSERT_TRUE(fs().write(file.ino, 0, "tmp", false).ok());
+  ASSERT_TRUE(fs().write(file.ino, 0, "tmp").ok());
   EXPECT_EQ(fs().link(file.ino, kRootIno, "named").value().attributes.nlink, 1u);
   fs().forget(file.ino, 2);
   rig_->remount();
@@ -154,25 +154,25 @@ TEST_F(OverlayTest, UnnamedFilesGetANameByLink) {
 TEST_F(OverlayTest, WritingClearsPrivileges) {
   Ino b = ino("d/b");
   ASSERT_TRUE(fs().set_xattr(b, "security.capability", "cap", 0).ok());
-  ASSERT_TRUE(fs().write(b, 0, "x", false).ok());
+  ASSERT_TRUE(fs().write(b, 0, "x").ok());
   EXPECT_EQ(stat("d/b").attributes.mode, 06755);
   EXPECT_EQ(fs().get_xattr(b, "security.capability").error().code, ENODATA);
-  ASSERT_TRUE(fs().write(b, 0, "x", true).ok());
+  ASSERT_TRUE(fs().write(b, 0, "x", Writer::member).ok());
   EXPECT_EQ(stat("d/b").attributes.mode, 0755);
   SetAttributes change;
   change.mode = 02744;
   ASSERT_TRUE(fs().set_attributes(b, change, kRoot).ok());
-  ASSERT_TRUE(fs().write(b, 0, "x", true).ok());
+  ASSERT_TRUE(fs().write(b, 0, "x", Writer::member).ok());
   EXPECT_EQ(stat("d/b").attributes.mode, 02744);  // mandatory locking, not set-gid
 }
 
 TEST_F(OverlayTest, WritingBackKeepsTheTimes) {
   Ino b = ino("d/b");
   Stat before = stat("d/b");
-  ASSERT_TRUE(fs().write(b, 0, "x", false, Overlay::Times::keep).ok());
+  ASSERT_TRUE(fs().write(b, 0, "x", Writer::privileged, Overlay::Times::keep).ok());
   EXPECT_EQ(stat("d/b").attributes.mtime, before.attributes.mtime);
   EXPECT_EQ(stat("d/b").ctime, before.ctime);
-  ASSERT_TRUE(fs().write(b, 0, "y", false).ok());
+  ASSERT_TRUE(fs().write(b, 0, "y").ok());
   EXPECT_NE(stat("d/b").attributes.mtime, before.attributes.mtime);
 }
 
@@ -193,8 +193,7 @@ TEST_F(OverlayTest, SetGidDirectoriesPassOnTheirGroup) {
 
 TEST_F(OverlayTest, SeesHoles) {
   Ino big = ino("big");
-  ASSERT_TRUE(
-      fs().allocate(big, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 65536, 65536, false).ok());
+  ASSERT_TRUE(fs().allocate(big, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 65536, 65536).ok());
   EXPECT_EQ(fs().seek(big, 0, SEEK_HOLE).value(), 65536u);
   EXPECT_EQ(fs().seek(big, 65536, SEEK_DATA).value(), 131072u);
   EXPECT_EQ(fs().seek(big, 131072, SEEK_HOLE).value(), 1u << 20);
@@ -205,7 +204,7 @@ TEST_F(OverlayTest, SeesHoles) {
 
 TEST_F(OverlayTest, SeesHolesOfSmallFiles) {
   Ino file = create(ino("d"), "sparse");
-  ASSERT_TRUE(fs().write(file, 9000, "x", false).ok());
+  ASSERT_TRUE(fs().write(file, 9000, "x").ok());
   EXPECT_EQ(fs().seek(file, 0, SEEK_DATA).value(), 8192u);
   EXPECT_EQ(fs().seek(file, 8500, SEEK_DATA).value(), 8500u);
   EXPECT_EQ(fs().seek(file, 100, SEEK_HOLE).value(), 100u);
@@ -226,7 +225,7 @@ TEST_F(OverlayTest, DeviceZeroZeroIsADeviceLikeAnyOther) {
 
 TEST_F(OverlayTest, CopiesRanges) {
   Ino f = create(kRootIno, "copy");
-  EXPECT_EQ(fs().copy_range(ino("big"), 10, f, 5, 1 << 20, false).value(), (1u << 20) - 10);
+  EXPECT_EQ(fs().copy_range(ino("big"), 10, f, 5, 1 << 20).value(), (1u << 20) - 10);
   EXPECT_EQ(read("copy"), std::string(5, '\0') + std::string((1 << 20) - 10, 'L'));
 }
 
