@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <bit>
 #include <ctime>
 
 #include "fuse/overlay_impl.h"
@@ -9,7 +10,6 @@
 namespace layerfs {
 namespace {
 
-constexpr uint64_t kBlockBytes = 4096;
 constexpr size_t kReapBatch = 32;
 // Holes of smaller lower files are not looked for: that opens the file.
 constexpr uint64_t kSparseBytes = 128 * 1024;
@@ -114,8 +114,11 @@ Result<uint64_t> OverlayImpl::blocks(Ino ino, const InodeRecord& record) {
   const Attributes& attributes = record.attributes;
   if (attributes.type == FileType::directory) return blocks_of(attributes.size_bytes);
   if (attributes.type != FileType::regular) return uint64_t{0};
-  if (record.body == Body::small || record.body == Body::none)
-    return blocks_of(attributes.size_bytes);
+  if (record.body == Body::none) return blocks_of(attributes.size_bytes);
+  if (record.body == Body::small) {
+    int holes = std::popcount(record.small_holes);
+    return blocks_of(attributes.size_bytes) - blocks_of(holes * kBlockBytes);
+  }
   uint64_t lower_bytes = 0;
   auto parts = TRY(segments(ino, record, 0, record.lower_size_bytes));
   for (const Segment& part : parts)

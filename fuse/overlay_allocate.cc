@@ -14,6 +14,20 @@ namespace {
 constexpr uint64_t kCopyBytes = 256 * 1024;
 constexpr uint64_t kMaxCopyBytes = 64 << 20;  // a call ends in bearable time; callers go on
 
+// Blocks that lie whole in a punched range, and in the file, are holes then; others are none.
+void mark_small(InodeRecord& record, const Allocation& change) {
+  uint64_t size = record.attributes.size_bytes;
+  uint64_t end = std::min(change.offset + change.length, size);
+  if (change.offset >= end) return;
+  if (change.what != FALLOC_FL_PUNCH_HOLE) {
+    record.small_holes &= ~small_blocks(change.offset, end);
+    return;
+  }
+  uint64_t first = (change.offset + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+  if (end < size) end = end / kBlockBytes * kBlockBytes;
+  if (first < end) record.small_holes |= small_blocks(first, end);
+}
+
 }  // namespace
 
 Status OverlayImpl::allocate(Ino ino, int mode, uint64_t offset, uint64_t length, Writer writer) {
@@ -56,11 +70,14 @@ Status OverlayImpl::change_allocation(Transaction& tx, Ino ino, InodeRecord& rec
   uint64_t new_size = change.keep_size ? size : std::max(size, end);
   uint64_t zero_end = change.what == 0 ? change.offset : std::min(end, new_size);
   bool zeroes = change.offset < zero_end;
-  if (record.body != Body::file && new_size <= kSmallBodyBytes) {
+  uint64_t reach = change.what == FALLOC_FL_PUNCH_HOLE ? new_size : std::max(new_size, end);
+  if (record.body != Body::file && reach <= kSmallBodyBytes) {
     if (zeroes) {
-      return place(tx, ino, record, change.offset, std::string(zero_end - change.offset, '\0'));
+      TRY(place(tx, ino, record, change.offset, std::string(zero_end - change.offset, '\0')));
+    } else {
+      TRY(resize(tx, ino, record, new_size));
     }
-    TRY(resize(tx, ino, record, new_size));
+    if (record.body == Body::small) mark_small(record, change);
     return {};
   }
   TRY(to_body_file(tx, ino, record));

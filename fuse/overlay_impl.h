@@ -23,6 +23,8 @@
 
 namespace layerfs {
 
+constexpr uint64_t kBlockBytes = 4096;
+
 // Above any offset the kernel sends, and small enough that sums do not wrap.
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 62;
 
@@ -38,6 +40,13 @@ class LowerFileCache {
     std::shared_ptr<const LowerFile> file;
   };
   std::array<Slot, 256> slots_;
+};
+
+struct Allocation {
+  int what = 0;  // 0, FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE
+  bool keep_size = false;
+  uint64_t offset = 0;
+  uint64_t length = 0;
 };
 
 class OverlayImpl final : public Overlay {
@@ -203,12 +212,6 @@ class OverlayImpl final : public Overlay {
                        After after);
 
   // overlay_allocate.cc (inode lock held exclusively)
-  struct Allocation {
-    int what = 0;  // 0, FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE
-    bool keep_size = false;
-    uint64_t offset = 0;
-    uint64_t length = 0;
-  };
   Status change_allocation(Transaction& tx, Ino ino, InodeRecord& record, const Allocation& change);
 
   Lower& lower_;
@@ -226,6 +229,10 @@ class OverlayImpl final : public Overlay {
   std::mutex reap_mutex_;  // innermost
   std::vector<Ino> reap_queue_;
 };
+
+// InodeRecord::small_holes: the blocks that [begin, end) touches, and a new size.
+uint8_t small_blocks(uint64_t begin, uint64_t end);
+void set_small_size(InodeRecord& record, uint64_t size_bytes);
 
 // ENOENT, ENAMETOOLONG or EEXIST for what cannot be a new name.
 Status check_name(std::string_view name);

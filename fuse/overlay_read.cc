@@ -13,7 +13,7 @@ namespace {
 
 // In a small body, which has no holes of its own, blocks of zeros are holes.
 Result<uint64_t> seek_small(std::string_view content, uint64_t offset, bool data) {
-  constexpr uint64_t kBlock = 4096;
+  constexpr uint64_t kBlock = kBlockBytes;
   while (offset < content.size()) {
     std::string_view block = content.substr(offset / kBlock * kBlock, kBlock);
     bool hole = block.find_first_not_of('\0') == block.npos;

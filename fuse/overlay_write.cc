@@ -15,6 +15,20 @@ Status check_file(FileType type) {
   return {};
 }
 
+uint8_t small_blocks(uint64_t begin, uint64_t end) {
+  uint8_t blocks = 0;
+  if (begin == end) return blocks;
+  for (uint64_t at = begin / kBlockBytes; at * kBlockBytes < end; ++at) blocks |= 1u << at;
+  return blocks;
+}
+
+void set_small_size(InodeRecord& record, uint64_t size_bytes) {
+  uint64_t& size = record.attributes.size_bytes;
+  uint8_t before = small_blocks(0, size), after = small_blocks(0, size_bytes);
+  record.small_holes = (record.small_holes & after) | (after & ~before);
+  size = size_bytes;
+}
+
 Result<InodeRecord> OverlayImpl::load_file(Ino ino) {
   InodeRecord record = TRY(load(ino));
   TRY(check_file(record.attributes.type));
@@ -35,8 +49,13 @@ Status OverlayImpl::to_body_file(Transaction& tx, Ino ino, InodeRecord& record) 
   if (record.body == Body::small) {
     std::string bytes = TRY(small_content(ino, record));
     TRY(upper_->truncate_body(ino, 0));
-    if (!bytes.empty()) TRY(upper_->write_body(ino, 0, bytes));
+    uint64_t step = record.small_holes == 0 ? kSmallBodyBytes : kBlockBytes;
+    for (uint64_t at = 0; at < bytes.size(); at += step) {
+      if (small_blocks(at, at + 1) & record.small_holes) continue;
+      TRY(upper_->write_body(ino, at, std::string_view(bytes).substr(at, step)));
+    }
     tx.delete_small_body(ino);
+    record.small_holes = 0;
     record.lower_size_bytes = 0;
     nodes_.set(ino, kTailClean);
   }
@@ -57,7 +76,8 @@ Status OverlayImpl::place(Transaction& tx, Ino ino, InodeRecord& record, uint64_
     tx.put_small_body(ino, content);
     record.body = Body::small;
     record.lower_size_bytes = 0;
-    size = new_size;
+    set_small_size(record, new_size);
+    record.small_holes &= ~small_blocks(offset, end);
     return {};
   }
   TRY(to_body_file(tx, ino, record));
@@ -92,7 +112,7 @@ Result<OverlayImpl::After> OverlayImpl::resize(Transaction& tx, Ino ino, InodeRe
     tx.put_small_body(ino, content);
     record.body = Body::small;
     record.lower_size_bytes = 0;
-    size = size_bytes;
+    set_small_size(record, size_bytes);
     return After::nothing;
   }
   TRY(to_body_file(tx, ino, record));

@@ -8,6 +8,7 @@ namespace layerfs::upper_key {
 namespace {
 
 constexpr uint8_t kOwnXattrs = 1;
+constexpr int kSmallHolesShift = 4;  // the upper half of the flags
 
 void put_time(std::string& out, const Timestamp& time) {
   put_u64(out, static_cast<uint64_t>(time.seconds));
@@ -29,8 +30,9 @@ bool plausible(const InodeRecord& r) {
   const Attributes& a = r.attributes;
   return a.type > FileType::none && a.type < FileType::whiteout && a.mode <= 07777 &&
          r.body <= Body::file && (r.body == Body::none || a.type == FileType::regular) &&
-         a.mtime.nanoseconds < 1000000000 && r.atime.nanoseconds < 1000000000 &&
-         r.ctime.nanoseconds < 1000000000 && r.btime.nanoseconds < 1000000000;
+         (r.body == Body::small || r.small_holes == 0) && a.mtime.nanoseconds < 1000000000 &&
+         r.atime.nanoseconds < 1000000000 && r.ctime.nanoseconds < 1000000000 &&
+         r.btime.nanoseconds < 1000000000;
 }
 
 }  // namespace
@@ -41,7 +43,8 @@ std::string encode_inode(const InodeRecord& record) {
   out.reserve(96 + record.symlink_target.size());
   put_u8(out, static_cast<uint8_t>(a.type));
   put_u8(out, static_cast<uint8_t>(record.body));
-  put_u8(out, record.own_xattrs ? kOwnXattrs : 0);
+  put_u8(out, static_cast<uint8_t>((record.own_xattrs ? kOwnXattrs : 0) | record.small_holes
+                                                                              << kSmallHolesShift));
   put_u16(out, a.mode);
   put_varint(out, a.uid);
   put_varint(out, a.gid);
@@ -67,6 +70,7 @@ Result<InodeRecord> decode_inode(std::string_view bytes) {
   record.body = static_cast<Body>(reader.u8());
   uint8_t flags = reader.u8();
   record.own_xattrs = flags & kOwnXattrs;
+  record.small_holes = flags >> kSmallHolesShift;
   a.mode = reader.u16();
   a.uid = static_cast<uint32_t>(reader.varint());
   a.gid = static_cast<uint32_t>(reader.varint());
@@ -81,7 +85,7 @@ Result<InodeRecord> decode_inode(std::string_view bytes) {
   record.ctime = read_time(reader);
   record.btime = read_time(reader);
   record.symlink_target = reader.bytes();
-  if (!reader.done() || (flags & ~kOwnXattrs) || !plausible(record)) return damaged("inode");
+  if (!reader.done() || (flags & 0xf & ~kOwnXattrs) || !plausible(record)) return damaged("inode");
   return record;
 }
 

@@ -14,7 +14,7 @@
 
 namespace layerfs::upper_key {
 
-inline constexpr uint32_t kFormatVersion = 1;
+inline constexpr uint32_t kFormatVersion = 2;  // 1 has no small holes; writing raises it
 
 enum Tag : char {
   kInode = 'I',

@@ -61,6 +61,7 @@ struct InodeRecord {
   Ino parent = 0;                    // directories: where it is now
   std::string symlink_target;
   Body body = Body::none;
+  uint8_t small_holes = 0;           // of a small body: bit i, its i-th 4 KiB take no space
   uint64_t lower_size_bytes = 0;     // how much of the lower inode's content still shows
   bool own_xattrs = false;           // X/ is the whole truth; else the lower's xattrs show
   bool operator==(const InodeRecord&) const = default;

@@ -235,6 +235,11 @@ Status UpperDb::check_version(Ino first_ino) {
   if (number > key::kFormatVersion)
     return Error{EPROTO, fmt::format("'{}' has format {}, made by a newer version of layerfs",
                                      database_, number)};
+  if (number < key::kFormatVersion && !options_.read_only) {
+    rocksdb::WriteBatch batch;
+    batch.Put(key::version(), key::encode_number(key::kFormatVersion));
+    TRY(write(&batch));
+  }
   std::optional<std::string> first = TRY(get(key::first_ino()));
   std::optional<std::string> next = TRY(get(key::next_ino()));
   if (!first.has_value()) return Error{EUCLEAN, "'" + database_ + "' lacks its first number"};

@@ -191,6 +191,40 @@ TEST_F(OverlayTest, SetGidDirectoriesPassOnTheirGroup) {
   EXPECT_EQ(stat("d/e").attributes.mode, 02755);
 }
 
+TEST_F(OverlayTest, SmallFilesTakeTheBlocksTheyWouldOnADisk) {
+  Ino f = fs().make(kRootIno, "small", {.mode = 0644}, {}).value().ino;
+  auto blocks = [&] { return fs().stat(f).value().blocks; };
+  auto resize = [&](uint64_t size) {
+    SetAttributes changes;
+    changes.size_bytes = size;
+    ASSERT_TRUE(fs().set_attributes(f, changes, {}).ok());
+  };
+  EXPECT_EQ(blocks(), 0u);
+  resize(10000);
+  EXPECT_EQ(blocks(), 0u);
+  ASSERT_TRUE(fs().write(f, 5000, "x").ok());
+  EXPECT_EQ(blocks(), 8u);
+  ASSERT_TRUE(fs().write(f, 12288, "y").ok());
+  EXPECT_EQ(blocks(), 16u);
+  ASSERT_TRUE(fs().allocate(f, 0, 100, 1).ok());
+  EXPECT_EQ(blocks(), 24u);
+  constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  ASSERT_TRUE(fs().allocate(f, kPunch, 4095, 4097).ok());  // the second block whole, not the first
+  EXPECT_EQ(blocks(), 16u);
+  ASSERT_TRUE(fs().allocate(f, kPunch, 12288, 1 << 20).ok());  // the last one as far as it goes
+  EXPECT_EQ(blocks(), 8u);
+  rig_->remount();
+  EXPECT_EQ(blocks(), 8u);
+  resize(16384);
+  ASSERT_TRUE(fs().allocate(f, FALLOC_FL_ZERO_RANGE, 8192, 8192).ok());
+  EXPECT_EQ(blocks(), 24u);
+  resize(1 << 20);  // a body file, in which the holes stay
+  EXPECT_EQ(blocks(), 24u);
+  resize(0);
+  ASSERT_TRUE(fs().allocate(f, FALLOC_FL_KEEP_SIZE, 0, 40960).ok());
+  EXPECT_EQ(blocks(), 80u);
+}
+
 TEST_F(OverlayTest, SeesHoles) {
   Ino big = ino("big");
   ASSERT_TRUE(fs().allocate(big, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 65536, 65536).ok());
