@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/faulty_env.h"
 
+#include <atomic>
 #include <filesystem>
 
 namespace layerfs::test_support {
@@ -19,16 +20,18 @@ class FaultyFile : public rocksdb::WritableFileWrapper {
 
   Status Append(const Slice& data) override {
     if (Status s = env_.spend(); !s.ok()) return s;
+    Status s = file_->Append(data);
     size_ += data.size();
-    return file_->Append(data);
+    return s;
   }
   Status Append(const Slice& data, const rocksdb::DataVerificationInfo&) override {
     return Append(data);
   }
   Status Sync() override {
     if (Status s = env_.spend(); !s.ok()) return s;
+    uint64_t size = size_;  // others append meanwhile: that may not be on disk
     Status s = file_->Sync();
-    if (s.ok()) env_.synced(name_, size_);
+    if (s.ok()) env_.synced(name_, size);
     return s;
   }
   Status Fsync() override { return Sync(); }
@@ -38,7 +41,7 @@ class FaultyFile : public rocksdb::WritableFileWrapper {
   std::unique_ptr<rocksdb::WritableFile> file_;
   std::string name_;
   FaultyEnv& env_;
-  uint64_t size_ = 0;
+  std::atomic<uint64_t> size_{0};
 };
 
 }  // namespace
