@@ -39,8 +39,9 @@ bool may_last(const fuse_in_header& message, size_t size_bytes) {
     case FUSE_STATFS:
     case FUSE_FALLOCATE:
     case FUSE_COPY_FILE_RANGE:
-    case FUSE_SETATTR:  // truncating
       return true;
+    case FUSE_SETATTR:
+      return (reinterpret_cast<const fuse_setattr_in*>(&message + 1)->valid & FATTR_SIZE) != 0;
     default:
       return false;
   }
