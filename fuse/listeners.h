@@ -2,75 +2,75 @@
 //
 // Which of a session's workers listen for messages. A message that wakes a sleeping thread costs
 // both sides a trip through the scheduler, on a virtual machine mostly an exit to the host, so:
-// - as few listen as can keep up: one, until it takes a message that may last (then another is
-//   woken first) or finds messages waiting again and again. The others sleep here, where the kernel
-//   does not wake them for every message;
+// - as few listen as can keep up: one, until it takes a message that may last or finds messages
+//   waiting again and again. The others are spare: they sleep where no message wakes them;
+// - for a message that may last no spare worker is woken either. It is *called*: from then on the
+//   next message wakes it, unless the one that called comes back first;
 // - after a reply the listener polls for a short while before it sleeps, because a program that
 //   got one reply mostly asks again at once. It polls only while that pays, and gives way to
 //   whoever else wants to run on its processor.
 //
-// Invariant: at every time a worker listens, or is about to after a message that does not last; so
-// every message is taken. Thread-safe.
+// Invariant: at every time a worker listens or is called (as long as there is a spare one), or one
+// is about to listen after a message that does not last; so every message is taken. Thread-safe,
+// but for add().
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <mutex>
+#include <vector>
+
+#include "layerdb/base/result.h"
+#include "layerdb/base/sys.h"
 
 namespace layerfs {
 
 class Listeners {
  public:
+  // Where one worker sleeps.
+  class Spare {
+   private:
+    friend class Listeners;
+    UniqueFd epoll_;  // has the end of the session always, the device only while called
+    int device_ = -1;
+    bool asleep_ = false;
+    bool called_ = false;
+  };
+
+  // Before any worker starts. `device`: where its messages come from. `spare` must outlive this.
+  Status add(Spare& spare, int device);
+
   // A worker starts as a listener.
   void join() { listening_.fetch_add(1); }
-  // It took a message. `need_help`: others must listen meanwhile.
-  void leave(bool need_help) {
-    if (listening_.fetch_sub(1) == 1 && need_help) wake_one();
+  // It took a message. `need_help`: others must listen meanwhile. Returns whom it called.
+  Spare* leave(bool need_help) {
+    return listening_.fetch_sub(1) == 1 && need_help ? call_one() : nullptr;
   }
-  void come_back() { listening_.fetch_add(1); }
+  // It is done with it.
+  void come_back(Spare* called) {
+    listening_.fetch_add(1);
+    if (called != nullptr) send_back(*called);
+  }
 
   // Sleeps until needed if others listen; false: this is the only listener.
-  bool sleep_if_spare() {
-    if (listening_.load() <= 1) return false;
-    std::unique_lock lock(mutex_);
-    ++sleeping_;  // before listening ends: who leaves next must see somebody to wake
-    if (listening_.fetch_sub(1) <= 1 || ended_) {
-      --sleeping_;
-      listening_.fetch_add(1);
-      return false;
-    }
-    wake_.wait(lock, [this] { return wakes_ > 0 || ended_; });
-    if (wakes_ > 0) --wakes_;
-    --sleeping_;
-    listening_.fetch_add(1);
-    return true;
-  }
+  bool sleep_if_spare(Spare& self);
 
   int listening() const { return listening_; }
 
   // Nobody sleeps any more.
-  void end() {
-    std::lock_guard lock(mutex_);
-    ended_ = true;
-    wake_.notify_all();
-  }
+  void end();
 
  private:
-  void wake_one() {
-    std::lock_guard lock(mutex_);
-    if (wakes_ >= sleeping_) return;
-    ++wakes_;
-    wake_.notify_one();
-  }
+  Spare* call_one();
+  void send_back(Spare& called);
+  static void forget_device(Spare& spare);  // mutex_ held
 
   std::atomic<int> listening_ = 0;
-  std::atomic<bool> ended_ = false;
+  UniqueFd end_fd_;  // readable once ended
   std::mutex mutex_;
-  std::condition_variable wake_;
-  int sleeping_ = 0;
-  int wakes_ = 0;
+  bool ended_ = false;
+  std::vector<Spare*> spares_;
 };
 
 // Whether a worker that found no message should look again at once. One thread.

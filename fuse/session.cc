@@ -26,7 +26,7 @@ namespace {
 constexpr size_t kMessageBytes = kMaxRequestBytes + 64 * 1024;  // header and arguments of a WRITE
 constexpr int kRestMilliseconds = 1000;
 
-// Messages that may take longer than waking another worker does.
+// Messages that may take longer than another should wait.
 bool may_last(const fuse_in_header& message, size_t size_bytes) {
   constexpr uint32_t kLargeBytes = 64 * 1024;
   switch (message.opcode) {
@@ -73,6 +73,7 @@ class FuseSession : public Session {
     UniqueFd epoll;
     std::atomic<uint64_t> turns{0};
     Polling polling;
+    Listeners::Spare spare;
     int in_a_row = 0;  // messages that were there already when the one before was done
     std::unique_ptr<char[]> buffer{new char[kMessageBytes]};
     std::thread thread;
@@ -242,6 +243,7 @@ Status FuseSession::add_worker() {
   if (!worker->epoll.valid() ||
       ::epoll_ctl(worker->epoll.get(), EPOLL_CTL_ADD, worker->device.get(), &event) != 0)
     return errno_error("watch /dev/fuse");
+  TRY(listeners_.add(worker->spare, worker->device.get()));
   workers_.push_back(std::move(worker));
   return {};
 }
@@ -279,15 +281,16 @@ void FuseSession::take_message(Worker& worker, size_t size_bytes) {
   const auto& header = *reinterpret_cast<const fuse_in_header*>(message);
   worker.polling.received(Polling::Clock::now());
   if (rested_) rested_ = false;
-  listeners_.leave(++worker.in_a_row > kBacklog || may_last(header, size_bytes));
+  Listeners::Spare* called =
+      listeners_.leave(++worker.in_a_row > kBacklog || may_last(header, size_bytes));
   dispatch(worker.device.get(), message, size_bytes);
-  listeners_.come_back();
+  listeners_.come_back(called);
   worker.polling.replied(Polling::Clock::now());
 }
 
 void FuseSession::wait_for_message(Worker& worker) {
   worker.in_a_row = 0;
-  if (listeners_.sleep_if_spare()) return;
+  if (listeners_.sleep_if_spare(worker.spare)) return;
   if (worker.polling.goes_on(Polling::Clock::now())) {
     ::sched_yield();
     return;
