@@ -59,9 +59,9 @@ Result<UniqueFd> take_signals() {
   return fd;
 }
 
-// The kernel keeps what it was given: these need to hold only what neighbours will ask for. There
-// may be many mounts at a time.
-constexpr size_t kGroupCacheBytes = 16 << 20;
+// The kernel keeps what it was given: these need to hold only what neighbours will ask for, and the
+// bases that neighbours share. Both shrink when the mount is idle: there may be many at a time.
+constexpr size_t kGroupCacheBytes = 40 << 20;
 constexpr size_t kPageCacheBytes = 8 << 20;
 
 class Daemon {

@@ -14,6 +14,7 @@
 #include "layerdb/store/maintenance.h"
 #include "layerdb/store/object_store.h"
 #include "layerdb/store/reference.h"
+#include "layerdb/store/similarity.h"
 
 namespace layerfs {
 namespace {
@@ -207,6 +208,17 @@ Status dump_chunk_index(Store& store, const DumpLine& line) {
                           line(text);
                           return true;
                         });
+}
+
+Status dump_similar(Store& store, const DumpLine& line) {
+  return for_each_record(store.database(), Family::similar, [&](auto key, auto value) {
+    Result<GroupId> group = decode_similar(value);
+    if (group.ok())
+      line(fmt::format("feature {} group {}", hex_bytes(key), *group));
+    else
+      line(fmt::format("feature {} damaged {}", hex_bytes(key), hex_bytes(value)));
+    return true;
+  });
 }
 
 }  // namespace layerfs

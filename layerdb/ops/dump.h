@@ -29,6 +29,7 @@ Status dump_objects(Store& store, const DumpLine& line);  // number, kind, bytes
 Status dump_group(Store& store, GroupId number, const DumpLine& line);  // header and its chunks
 Status dump_groups(Store& store, const DumpLine& line);                 // headers
 Status dump_chunk_index(Store& store, const DumpLine& line);
+Status dump_similar(Store& store, const DumpLine& line);  // features, each with its group
 Status dump_container(Store& store, const std::string& name, const DumpLine& line);
 
 }  // namespace layerfs

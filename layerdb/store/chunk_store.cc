@@ -28,9 +28,11 @@ Result<ChunkAddress> StoredChunks::put(std::string_view chunk) {
     counters_.chunks_shared++;
     return *found.address;
   }
-  if (open_group_.size() + chunk.size() > kGroupFillBytes) TRY(seal());
+  if (open_group_.size() >= kGroupFillBytes ||
+      open_group_.size() + chunk.size() > kGroupLimitBytes)
+    TRY(seal());
   ChunkAddress address{open_number(), static_cast<uint32_t>(open_group_.size())};
-  if (open_group_.empty()) open_group_.reserve(kGroupFillBytes);
+  if (open_group_.empty()) open_group_.reserve(kGroupLimitBytes);
   open_group_.append(chunk);
   open_entries_.push_back({fingerprint, address.offset, found.collision});
   pending_.emplace(fingerprint, address);

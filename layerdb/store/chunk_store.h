@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Chunks and groups. A chunk is the unit of deduplication; a group (up to kGroupFillBytes of
-// chunks in the order they came) is the unit of compression and of reading. A chunk never spans
+// Chunks and groups. A chunk is the unit of deduplication; a group (chunks in the order they came,
+// until they are kGroupFillBytes) is the unit of compression and of reading. A chunk never spans
 // groups. put() looks the fingerprint up and compares *bytes* before it shares a chunk: two chunks
 // with one fingerprint are stored as two. Groups are compressed (zstd-3) by worker threads, written
 // with consecutive numbers to table files of about kTableBytes and ingested; groups not yet
@@ -26,7 +26,9 @@
 namespace layerfs {
 
 inline constexpr size_t kMaxGroupBytes = 128 * 1024;  // that a reader must expect
-inline constexpr size_t kGroupFillBytes = 64 * 1024;  // that a writer puts into one
+// A writer ends a group that has so much, or when a chunk would bring it above kGroupLimitBytes.
+inline constexpr size_t kGroupFillBytes = 48 * 1024;
+inline constexpr size_t kGroupLimitBytes = 96 * 1024;
 inline constexpr size_t kTableBytes = 64 << 20;
 // A table is also finished after so many chunks: until then their fingerprints are in memory, and
 // a million tiny files that compress well would not fill one.

@@ -5,6 +5,9 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
+#include <algorithm>
+#include <span>
+
 #include "layerdb/base/coding.h"
 #include "layerdb/store/chunk_store.h"
 
@@ -30,6 +33,15 @@ struct DecompressionContext {
   ZSTD_DCtx* zstd = ZSTD_createDCtx();
   ~DecompressionContext() { ZSTD_freeDCtx(zstd); }
 };
+
+// Whether the payload decompresses to exactly so many bytes.
+bool decompress(std::string_view payload, std::string_view prefix, std::span<char> out) {
+  thread_local DecompressionContext context;
+  ZSTD_DCtx_refPrefix(context.zstd, prefix.data(), prefix.size());
+  size_t size =
+      ZSTD_decompressDCtx(context.zstd, out.data(), out.size(), payload.data(), payload.size());
+  return !ZSTD_isError(size) && size == out.size();
+}
 
 }  // namespace
 
@@ -65,31 +77,49 @@ Result<std::string> decode_group(GroupId number, std::string_view record, const 
       return damaged(number, "it does not have its length");
     return std::string(parsed.payload);
   }
-  std::string prefix;
+  std::vector<GroupBytes> bases;
+  size_t prefix_bytes = 0;
   for (GroupId base : parsed.bases) {
     Result<GroupBytes> raw = read(base);
     if (!raw.ok()) return raw.error().wrap(fmt::format("group {} builds on another", number));
-    prefix += **raw;
+    prefix_bytes += (*raw)->size();
+    bases.push_back(*std::move(raw));
   }
-  thread_local DecompressionContext context;
-  ZSTD_DCtx_refPrefix(context.zstd, prefix.data(), prefix.size());
-  std::string out(parsed.raw_bytes, '\0');
-  size_t size = ZSTD_decompressDCtx(context.zstd, out.data(), out.size(), parsed.payload.data(),
-                                    parsed.payload.size());
-  if (ZSTD_isError(size) || size != out.size()) return damaged(number, "it does not decompress");
-  return out;
+  if (bases.empty()) {
+    std::string out(parsed.raw_bytes, '\0');
+    if (!decompress(parsed.payload, {}, out)) return damaged(number, "it does not decompress");
+    return out;
+  }
+  // The group goes right behind its prefix: zstd is faster when its window is in one piece.
+  auto window = std::make_unique_for_overwrite<char[]>(prefix_bytes + parsed.raw_bytes);
+  char* end = window.get();
+  for (const GroupBytes& base : bases) end = std::copy(base->begin(), base->end(), end);
+  if (!decompress(parsed.payload, {window.get(), prefix_bytes}, {end, parsed.raw_bytes}))
+    return damaged(number, "it does not decompress");
+  return std::string(end, parsed.raw_bytes);
 }
 
-// Two contexts: each keeps its tables at the size its windows need.
+// For each level two contexts: each keeps its tables at the size its windows need. A slow encoder
+// tries the quick level and doing without bases, too: where matches are few and short, far ones
+// only cost bits.
 struct GroupEncoder::State {
-  ZSTD_CCtx* alone;
-  ZSTD_CCtx* with_prefix;
+  struct Level {
+    ZSTD_CCtx* alone;
+    ZSTD_CCtx* with_prefix;
+  };
+  std::vector<Level> levels;
   std::string prefix;
 
-  explicit State(int level) : alone(new_context(level)), with_prefix(new_context(level)) {}
+  explicit State(int level) {
+    levels.push_back({new_context(level), new_context(level)});
+    if (level > kImportLevel)
+      levels.push_back({new_context(kImportLevel), new_context(kImportLevel)});
+  }
   ~State() {
-    ZSTD_freeCCtx(alone);
-    ZSTD_freeCCtx(with_prefix);
+    for (const Level& level : levels) {
+      ZSTD_freeCCtx(level.alone);
+      ZSTD_freeCCtx(level.with_prefix);
+    }
   }
   static ZSTD_CCtx* new_context(int level) {
     ZSTD_CCtx* context = ZSTD_createCCtx();
@@ -97,12 +127,15 @@ struct GroupEncoder::State {
     ZSTD_CCtx_setParameter(context, ZSTD_c_contentSizeFlag, 0);  // the record has it
     return context;
   }
-  ZSTD_CCtx* context_for(const std::vector<GroupBase>& bases) {
-    if (bases.empty()) return alone;
+  void set_bases(const std::vector<GroupBase>& bases) {
     prefix.clear();
     for (const GroupBase& base : bases) prefix += *base.raw;
-    ZSTD_CCtx_refPrefix(with_prefix, prefix.data(), prefix.size());
-    return with_prefix;
+  }
+  // The size, or zstd's error: it does not fit.
+  size_t compress(const Level& level, std::string_view raw, char* out, size_t room) {
+    ZSTD_CCtx* context = prefix.empty() ? level.alone : level.with_prefix;
+    if (!prefix.empty()) ZSTD_CCtx_refPrefix(context, prefix.data(), prefix.size());
+    return ZSTD_compress2(context, out, room, raw.data(), raw.size());
   }
 };
 
@@ -111,22 +144,29 @@ GroupEncoder::~GroupEncoder() = default;
 
 Result<std::string> GroupEncoder::encode(GroupId number, std::string_view raw,
                                          const std::vector<GroupBase>& bases) {
-  std::string out = record_header(GroupCodec::zstd, number, raw.size(), bases);
-  size_t header_size = out.size();
-  // Room for anything smaller than the plain bytes; whatever needs more is stored plain.
-  out.resize(header_size + raw.size() - 1);
-  size_t size = ZSTD_compress2(state_->context_for(bases), out.data() + header_size, raw.size() - 1,
-                               raw.data(), raw.size());
-  if (!ZSTD_isError(size)) {
+  std::string best;
+  auto attempt = [&](const State::Level& level, const std::vector<GroupBase>& with) -> Status {
+    state_->set_bases(with);
+    // Room for anything smaller than the plain bytes; whatever needs more is stored plain.
+    std::string out = record_header(GroupCodec::zstd, number, raw.size(), with);
+    size_t header_size = out.size();
+    out.resize(header_size + raw.size() - 1);
+    size_t size = state_->compress(level, raw, out.data() + header_size, raw.size() - 1);
+    if (ZSTD_isError(size) && ZSTD_getErrorCode(size) == ZSTD_error_memory_allocation)
+      return Error{ENOMEM, "no memory to compress with"};
+    if (ZSTD_isError(size)) return {};
     out.resize(header_size + size);
-    out.shrink_to_fit();
-    return out;
+    if (best.empty() || out.size() < best.size()) best = std::move(out);
+    return {};
+  };
+  bool slow = state_->levels.size() > 1;
+  for (const State::Level& level : state_->levels) {
+    TRY(attempt(level, bases));
+    if (slow && !bases.empty()) TRY(attempt(level, {}));
   }
-  if (ZSTD_getErrorCode(size) == ZSTD_error_memory_allocation)
-    return Error{ENOMEM, "no memory to compress with"};
-  out = record_header(GroupCodec::plain, number, raw.size(), {});
-  out += raw;
-  return out;
+  if (best.empty()) return record_header(GroupCodec::plain, number, raw.size(), {}).append(raw);
+  best.shrink_to_fit();
+  return best;
 }
 
 }  // namespace layerfs

@@ -21,14 +21,30 @@ constexpr std::array<uint64_t, 256> kFeatureTable = make_gear(0x73696d696c617221
 
 }  // namespace
 
+// Four parts at a time, since each step waits for the one before it; a part begins with the 64
+// bytes before it, which are all that a hash depends on.
 std::vector<uint64_t> group_features(std::string_view raw) {
   constexpr uint64_t kLimit = UINT64_MAX / kFeatureSpacing;
+  constexpr size_t kParts = 4, kHashedBytes = 64;
   std::vector<uint64_t> features;
-  uint64_t hash = 0;
-  for (unsigned char byte : raw) {
-    hash = (hash << 1) + kFeatureTable[byte];
-    if (hash <= kLimit) features.push_back(splitmix64_finish(hash));
-  }
+  auto step = [&](uint64_t hash, char byte) {
+    return (hash << 1) + kFeatureTable[static_cast<unsigned char>(byte)];
+  };
+  auto take = [&](uint64_t hash) {
+    if (hash <= kLimit) [[unlikely]]
+      features.push_back(splitmix64_finish(hash));
+  };
+  uint64_t hashes[kParts] = {};
+  size_t part_bytes = raw.size() / kParts;
+  if (part_bytes < kHashedBytes) part_bytes = 0;
+  for (size_t part = 1; part < kParts && part_bytes > 0; ++part)
+    for (char byte : raw.substr(part * part_bytes - kHashedBytes, kHashedBytes))
+      hashes[part] = step(hashes[part], byte);
+  for (size_t i = 0; i < part_bytes; ++i)
+    for (size_t part = 0; part < kParts; ++part)
+      take(hashes[part] = step(hashes[part], raw[part * part_bytes + i]));
+  uint64_t hash = hashes[kParts - 1];
+  for (char byte : raw.substr(kParts * part_bytes)) take(hash = step(hash, byte));
   std::sort(features.begin(), features.end());
   features.erase(std::unique(features.begin(), features.end()), features.end());
   if (features.size() > kMaxFeatures) features.resize(kMaxFeatures);
@@ -62,6 +78,7 @@ Result<std::vector<GroupId>> SimilarityIndex::choose(GroupId number, size_t raw_
   size_t covered = 0;
   for (const Candidate& candidate : hits.candidates) {
     if (bases.size() == limits_.max_bases) break;
+    if (bases.size() >= kEasyBases && candidate.votes * kMinVotesDivisor < features.size()) break;
     if (!TRY(add(candidate.group, raw_bytes, closure))) continue;
     bases.push_back(candidate.group);
     covered += candidate.votes;
@@ -126,6 +143,12 @@ Result<const SimilarityIndex::Closure*> SimilarityIndex::closure_of(GroupId grou
   return remember(group, std::move(closure));
 }
 
+size_t SimilarityIndex::bytes_of(const Closure& closure) {
+  size_t bytes = 0;
+  for (const auto& member : closure) bytes += member.second;
+  return bytes;
+}
+
 // Adds a base and all it builds on; false, and nothing is added: that is more than may be read.
 Result<bool> SimilarityIndex::add(GroupId base, size_t raw_bytes, Closure& closure) {
   const Closure* more = TRY(closure_of(base));
@@ -133,9 +156,9 @@ Result<bool> SimilarityIndex::add(GroupId base, size_t raw_bytes, Closure& closu
   Closure joined = closure;
   for (const auto& member : *more)
     if (std::find(joined.begin(), joined.end(), member) == joined.end()) joined.push_back(member);
-  size_t bytes = raw_bytes;
-  for (const auto& member : joined) bytes += member.second;
-  if (bytes > limits_.max_closure_bytes || joined.size() > kMaxBaseDepth) return false;
+  bool optimized = std::max(bytes_of(closure), bytes_of(*more)) > limits_.max_closure_bytes;
+  size_t limit = optimized ? kOptimizedClosureBytes : limits_.max_closure_bytes;
+  if (raw_bytes + bytes_of(joined) > limit || joined.size() > kMaxBaseDepth) return false;
   closure = std::move(joined);
   return true;
 }

@@ -9,8 +9,9 @@
 // choose() lets a group's features vote. Groups with the most votes become its bases when together
 // they have at least 1/kMinCoveredDivisor of its features and decoding it stays within the limit:
 // the group, its bases, theirs and so on (its closure) may have so many bytes. A group that
-// resembles nothing may lean on those just before it, in runs of so many. Only the votes decide,
-// never the size compression reaches: so the choice is quick, and the same whatever threads do.
+// resembles nothing may lean on those just before it, in runs of so many (1: on none). Only the
+// votes decide, never the size compression reaches: so the choice is quick, and the same whatever
+// threads do.
 //
 // A record is only a hint. It may name a group that is gone, or another that got its number after
 // a crash: a closure is read from the groups themselves, and what cannot be read is no base.
@@ -32,6 +33,9 @@ namespace layerfs {
 inline constexpr uint64_t kFeatureSpacing = 4096;  // bytes, on average
 inline constexpr size_t kMaxFeatures = 32;         // of a group
 inline constexpr size_t kMinCoveredDivisor = 7;
+// After so many bases each further one must have 1/kMinVotesDivisor of the features by itself.
+inline constexpr size_t kEasyBases = 2;
+inline constexpr size_t kMinVotesDivisor = 10;
 
 // Sorted, without duplicates, at most kMaxFeatures.
 std::vector<uint64_t> group_features(std::string_view raw);
@@ -40,11 +44,15 @@ std::string similar_key(uint64_t feature);
 std::string similar_record(GroupId group);
 Result<GroupId> decode_similar(std::string_view record);
 
+// Groups that were optimized cost more than an import may spend. What resembles them builds on them
+// all the same, within this: their reader pays for optimizing already.
+inline constexpr size_t kOptimizedClosureBytes = 1536 << 10;
+
 // What may be spent on reading one group.
 struct BaseLimits {
   size_t max_bases = 4;
   size_t max_closure_bytes = 512 << 10;  // decoded, the group itself included
-  size_t max_run = 2;                    // groups that lean on each other only for being neighbours
+  size_t max_run = 1;                    // groups that lean on each other only for being neighbours
 };
 
 class SimilarityIndex {
@@ -72,6 +80,7 @@ class SimilarityIndex {
   Result<Hits> look_up(GroupId number, const std::vector<uint64_t>& features);
   // Null: the group cannot be a base.
   Result<const Closure*> closure_of(GroupId group, size_t depth = 0);
+  static size_t bytes_of(const Closure& closure);
   Result<bool> add(GroupId base, size_t raw_bytes, Closure& closure);
   Result<std::vector<GroupId>> previous_groups(GroupId number, size_t raw_bytes, Closure& closure);
   const Closure* remember(GroupId group, Closure closure);

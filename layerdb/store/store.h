@@ -39,7 +39,7 @@ struct StoreOptions {
   bool create = true;                      // read_write: make the store when there is none
   std::function<void()> on_wait;           // called once when another writer holds the lock
   rocksdb::Env* env = nullptr;             // tests: a faulty or in-memory Env
-  size_t group_cache_bytes = 32 << 20;     // decoded groups
+  size_t group_cache_bytes = 64 << 20;     // decoded groups
   size_t page_cache_bytes = 16 << 20;      // parsed tree pages, file maps
 };
 

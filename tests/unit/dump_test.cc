@@ -9,6 +9,7 @@
 #include "layerdb/ops/container.h"
 #include "layerdb/ops/dump_text.h"
 #include "layerdb/store/database.h"
+#include "layerdb/store/similarity.h"
 #include "layerdb/upper/upper.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/store_images.h"
@@ -85,6 +86,13 @@ TEST_F(Dump, EveryStructure) {
   EXPECT_TRUE(has("chunk at 0 "));
   ASSERT_OK(dump_chunk_index(*store_, collect()));
   EXPECT_TRUE(has(" 1:0"));
+  rocksdb::WriteBatch batch;
+  batch.Put(store_->database().handle(Family::similar), similar_key(0x123456789abcdef0),
+            similar_record(77));
+  batch.Put(store_->database().handle(Family::similar), similar_key(1), "\xff");
+  ASSERT_OK(store_->database().write(batch));
+  ASSERT_OK(dump_similar(*store_, collect()));
+  EXPECT_TRUE(has("feature 0x123456789abc group 77") && has("feature 0x000000000000 damaged 0xff"));
   ASSERT_OK(dump_objects(*store_, collect()));
   EXPECT_TRUE(has("object 1 tree "));
   EXPECT_ERRNO(dump_object(*store_, ObjectId{999999}, collect()), ENOENT);

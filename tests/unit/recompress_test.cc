@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <vector>
 
 #include "layerdb/base/coding.h"
 #include "layerdb/ops/fsck.h"
@@ -32,14 +33,21 @@ class Recompress : public ::testing::Test {
  protected:
   Recompress() : store_(VALUE(Store::open(dir_.path(), {.env = &env_}))) {
     for (int version = 0; version < 4; ++version) {
-      if (version == 0) bytes_ = random_.text(500'000);
+      if (version == 0) bytes_ = prose(500'000);
       for (size_t at = random_.below(600); at < bytes_.size(); at += 600 + random_.below(600))
         bytes_.replace(at, 4, random_.text(6));
       ModelTree tree = empty_model();
       tree.root.children["f"] = model_file(*store_, bytes_);
-      tree.root.children["g"] = model_file(*store_, random_.text(100'000));
+      tree.root.children["g"] = model_file(*store_, prose(100'000));
       publish_image(*store_, tree, "v:" + std::to_string(version));
     }
+  }
+  // Words that come again, as in files of all kinds: what a higher level finds more of.
+  std::string prose(size_t size) {
+    while (words_.size() < 3'000) words_.push_back(random_.text(random_.between(2, 12)) + " ");
+    std::string out;
+    while (out.size() < size) out += words_[random_.below(random_.between(1, words_.size()))];
+    return out;
   }
   // Every group decoded, each by a cold reader.
   std::map<GroupId, std::string> contents(Store& store) {
@@ -69,6 +77,7 @@ class Recompress : public ::testing::Test {
   FaultyEnv env_;
   std::unique_ptr<Store> store_;
   std::string bytes_;
+  std::vector<std::string> words_;
 };
 
 TEST_F(Recompress, SmallerAndTheSame) {
@@ -88,6 +97,34 @@ TEST_F(Recompress, SmallerAndTheSame) {
     EXPECT_LE(cold->chunks().counters().decoded_bytes, kOptimizedLimits.max_closure_bytes);
   }
   EXPECT_EQ(VALUE(recompress_groups(*store_, {})).groups, 0u);
+}
+
+// Later imports find bases among optimized groups, within what a reader of those may have to
+// decode.
+TEST_F(Recompress, LaterImportsBuildOnIt) {
+  VALUE(recompress_groups(*store_, {}));
+  std::map<GroupId, std::string> before = contents(*store_);
+  uint64_t stored = stored_bytes();
+  for (int version = 0; version < 3; ++version) {
+    for (size_t at = random_.below(600); at < bytes_.size(); at += 600 + random_.below(600))
+      bytes_.replace(at, 4, random_.text(6));
+    ModelTree tree = empty_model();
+    tree.root.children["f"] = model_file(*store_, bytes_);
+    publish_image(*store_, tree, "later:" + std::to_string(version));
+  }
+  EXPECT_LT(stored_bytes() - stored, 3 * bytes_.size() / 8);
+  size_t differences = 0;
+  ASSERT_OK(for_each_group(store_->database(), [&](const GroupInfo& info) {
+    differences += info.number > before.rbegin()->first && !info.bases.empty();
+    return true;
+  }));
+  EXPECT_GE(differences, 3 * bytes_.size() / kGroupLimitBytes);
+  for (const auto& [number, bytes] : contents(*store_)) {
+    auto cold = VALUE(Store::open(dir_.path(), {.read_only = true}));
+    EXPECT_EQ(*VALUE(cold->chunks().read_group(number)), bytes);
+    EXPECT_LE(cold->chunks().counters().decoded_bytes, kOptimizedClosureBytes);
+  }
+  expect_whole();
 }
 
 TEST_F(Recompress, GoesOnWhereItWasStopped) {

@@ -128,6 +128,33 @@ TEST_F(Similarity, AColdReadDecodesABoundedAmount) {
   EXPECT_GT(differences, 20u);
 }
 
+// Every group is decoded once, however many build on it.
+TEST_F(Similarity, ReadingAllDecodesAllOnce) {
+  versions(12);
+  uint64_t raw_bytes = 0;
+  for (const GroupInfo& group : all_groups(*store_)) raw_bytes += group.raw_bytes;
+  reopen(true);
+  for (const GroupInfo& group : all_groups(*store_))
+    VALUE(store_->chunks().read_group(group.number));
+  EXPECT_EQ(store_->chunks().counters().decoded_bytes, raw_bytes);
+  EXPECT_EQ(store_->chunks().counters().groups_read, all_groups(*store_).size());
+}
+
+// What resembles nothing, or only a little, costs no base: a cold read decodes its group alone.
+TEST_F(Similarity, GroupsThatShareLittleHaveNoBases) {
+  std::string first = random_.text(kVersionBytes);
+  image("v:0", {{"f", first}});
+  std::string second = random_.text(kVersionBytes);
+  second.replace(kVersionBytes / 2, 3'000, first, 1'000, 3'000);
+  image("v:1", {{"f", second}});
+  for (const GroupInfo& group : all_groups(*store_)) {
+    EXPECT_TRUE(group.bases.empty());
+    reopen(true);
+    VALUE(store_->chunks().read_group(group.number));
+    EXPECT_EQ(store_->chunks().counters().decoded_bytes, group.raw_bytes);
+  }
+}
+
 TEST_F(Similarity, EqualInputGivesEqualGroupsWhateverTheThreadsDo) {
   std::vector<std::string> input = {random_.text(kVersionBytes)};
   for (int i = 0; i < 4; ++i) input.push_back(next_version(random_, input.back()));
@@ -299,6 +326,27 @@ TEST(GroupFeatures, DoNotDependOnPosition) {
   for (uint64_t feature : alone) common += std::count(moved.begin(), moved.end(), feature);
   EXPECT_GE(common + 2, alone.size());  // the first 64 bytes see what is before them
   EXPECT_TRUE(group_features("").empty());
+}
+
+// A hash depends on 64 bytes only: a window of them whose last byte has a feature has it anywhere.
+TEST(GroupFeatures, AreFoundInAllPartsOfAGroup) {
+  Random random;
+  std::string window;
+  std::vector<uint64_t> last;
+  while (last.empty()) {
+    window = random.bytes(64);
+    std::vector<uint64_t> all = group_features(window);
+    std::vector<uint64_t> before = group_features(window.substr(0, 63));
+    std::set_difference(all.begin(), all.end(), before.begin(), before.end(),
+                        std::back_inserter(last));
+  }
+  for (size_t size : {64, 65, 255, 256, 257, 1'000, 20'001})
+    for (int i = 0; i < 40; ++i) {
+      std::string raw = random.bytes(size);
+      raw.replace(random.below(size - 63), 64, window);
+      std::vector<uint64_t> features = group_features(raw);
+      EXPECT_EQ(std::count(features.begin(), features.end(), last[0]), 1) << size;
+    }
 }
 
 }  // namespace
