@@ -230,7 +230,7 @@ class OverlayImpl final : public Overlay {
   std::vector<Ino> reap_queue_;
 };
 
-// InodeRecord::small_holes: the blocks that [begin, end) touches, and a new size.
+// InodeRecord::small_holes: the blocks of a small body that [begin, end) touches, and a new size.
 uint8_t small_blocks(uint64_t begin, uint64_t end);
 void set_small_size(InodeRecord& record, uint64_t size_bytes);
 

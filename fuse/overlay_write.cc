@@ -17,7 +17,8 @@ Status check_file(FileType type) {
 
 uint8_t small_blocks(uint64_t begin, uint64_t end) {
   uint8_t blocks = 0;
-  if (begin == end) return blocks;
+  end = std::min<uint64_t>(end, kSmallBodyBytes);
+  if (begin >= end) return blocks;
   for (uint64_t at = begin / kBlockBytes; at * kBlockBytes < end; ++at) blocks |= 1u << at;
   return blocks;
 }
