@@ -64,7 +64,7 @@ TEST_F(ContentTest, AdjacentChunksMakeOneExtent) {
   Content small = write("hello", 5);
   EXPECT_EQ(small.extents.size(), 1u);
   EXPECT_EQ(small.map, ObjectId::none);
-  Content one_group = write(random_.bytes(60'000), 1000);  // chunks, all in the first group
+  Content one_group = write(random_.bytes(40'000), 1000);  // chunks, all in the first group
   EXPECT_EQ(one_group.extents.size(), 1u);
   Content many = write(random_.bytes(2 << 20), 100'000);
   EXPECT_TRUE(many.extents.empty());
