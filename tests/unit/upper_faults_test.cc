@@ -50,15 +50,19 @@ class FaultyFileSystem final : public rocksdb::FileSystemWrapper {
   std::atomic<bool> open_fails = false;
 };
 
-class UpperFaults : public ::testing::TestWithParam<std::pair<int, bool>> {};
+// The error, and whether no file can be made meanwhile either.
+class UpperFaults : public ::testing::TestWithParam<std::pair<int, bool>> {
+ protected:
+  UpperFaults() { faults_->open_fails = GetParam().second; }
+
+  test_support::TempDir dir_;
+  const std::shared_ptr<FaultyFileSystem> faults_ = std::make_shared<FaultyFileSystem>();
+  const std::unique_ptr<rocksdb::Env> env_ = rocksdb::NewCompositeEnv(faults_);
+};
 
 TEST_P(UpperFaults, FailedApplyChangesNothingAndLaterOnesSucceed) {
-  auto [code, open_fails] = GetParam();
-  test_support::TempDir dir;
-  auto faults = std::make_shared<FaultyFileSystem>();
-  faults->open_fails = open_fails;
-  std::unique_ptr<rocksdb::Env> env = rocksdb::NewCompositeEnv(faults);
-  auto upper = open_upper(dir.path(), {.env = env.get()});
+  const int code = GetParam().first;
+  auto upper = open_upper(dir_.path(), {.env = env_.get()});
   auto put = [&](const std::string& name) {
     return apply(*upper, [&](Upper::Transaction& t) {
       t.put_name(1, name, {9, FileType::regular});
@@ -68,7 +72,7 @@ TEST_P(UpperFaults, FailedApplyChangesNothingAndLaterOnesSucceed) {
   };
   ASSERT_TRUE(put("before").ok());
   for (int round = 0; round < 3; ++round) {
-    faults->fault = code;
+    faults_->fault = code;
     for (int i = 0; i < 3; ++i) {
       Status failed = put("never");
       ASSERT_FALSE(failed.ok());
@@ -76,7 +80,7 @@ TEST_P(UpperFaults, FailedApplyChangesNothingAndLaterOnesSucceed) {
       EXPECT_FALSE(upper->name(1, "never")->has_value());
       EXPECT_TRUE(upper->name(1, "before")->has_value());
     }
-    faults->fault = 0;
+    faults_->fault = 0;
     Status good = put("after" + std::to_string(round));
     ASSERT_TRUE(good.ok()) << good.error().message;
     EXPECT_TRUE(upper->sync(0).ok());
@@ -84,19 +88,15 @@ TEST_P(UpperFaults, FailedApplyChangesNothingAndLaterOnesSucceed) {
   std::vector<std::string> expected = {"after0", "after1", "after2", "before"};
   EXPECT_EQ(names(*upper, 1), expected);
   upper.reset();
-  upper = open_upper(dir.path());
+  upper = open_upper(dir_.path());
   EXPECT_EQ(names(*upper, 1), expected);
   EXPECT_EQ(*upper->small_body(9), "after2");
 }
 
 // RocksDB ends the process when a log is synced that could not be written.
 TEST_P(UpperFaults, SyncingTheLogAfterAFailedChangeMendsItFirst) {
-  auto [code, open_fails] = GetParam();
-  test_support::TempDir dir;
-  auto faults = std::make_shared<FaultyFileSystem>();
-  faults->open_fails = open_fails;
-  std::unique_ptr<rocksdb::Env> env = rocksdb::NewCompositeEnv(faults);
-  auto upper = open_upper(dir.path(), {.env = env.get()});
+  const int code = GetParam().first;
+  auto upper = open_upper(dir_.path(), {.env = env_.get()});
   Ino ino = upper->allocate_ino();
   auto put = [&](const std::string& name) {
     return apply(*upper, [&](Upper::Transaction& t) {
@@ -107,16 +107,17 @@ TEST_P(UpperFaults, SyncingTheLogAfterAFailedChangeMendsItFirst) {
   ASSERT_TRUE(upper->write_body(ino, 0, "bytes").ok());
   ASSERT_TRUE(put("before").ok());
   upper.reset();
-  upper = open_upper(dir.path(), {.env = env.get()});  // its body may be durable: cutting it syncs
-  faults->fault = code;
+  upper =
+      open_upper(dir_.path(), {.env = env_.get()});  // its body may be durable: cutting it syncs
+  faults_->fault = code;
   EXPECT_FALSE(put("never").ok());
   Status cut = upper->truncate_body(ino, 2);
   EXPECT_EQ(cut.ok() ? 0 : cut.error().code, code);
-  faults->fault = 0;
+  faults_->fault = 0;
   EXPECT_TRUE(upper->truncate_body(ino, 1).ok());
   ASSERT_TRUE(put("after").ok());
   upper.reset();
-  upper = open_upper(dir.path());
+  upper = open_upper(dir_.path());
   EXPECT_EQ(names(*upper, 1), (std::vector<std::string>{"after", "before"}));
 }
 
