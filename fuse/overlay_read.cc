@@ -11,17 +11,15 @@
 namespace layerfs {
 namespace {
 
-// In a small body, which has no holes of its own, blocks of zeros are holes.
-Result<uint64_t> seek_small(std::string_view content, uint64_t offset, bool data) {
-  constexpr uint64_t kBlock = kBlockBytes;
-  while (offset < content.size()) {
-    std::string_view block = content.substr(offset / kBlock * kBlock, kBlock);
-    bool hole = block.find_first_not_of('\0') == block.npos;
+Result<uint64_t> seek_small(const InodeRecord& record, uint64_t offset, bool data) {
+  uint64_t size = record.attributes.size_bytes;
+  while (offset < size) {
+    bool hole = (small_blocks(offset, offset + 1) & record.small_holes) != 0;
     if (hole != data) return offset;
-    offset = (offset / kBlock + 1) * kBlock;
+    offset = (offset / kBlockBytes + 1) * kBlockBytes;
   }
   if (data) return Error{ENXIO, "no more data"};
-  return content.size();
+  return size;
 }
 
 }  // namespace
@@ -110,7 +108,7 @@ Result<uint64_t> OverlayImpl::seek(Ino ino, uint64_t offset, int whence) {
   uint64_t size = record.attributes.size_bytes;
   bool data = whence == SEEK_DATA;
   if (offset >= size) return Error{ENXIO, "past the end"};
-  if (record.body == Body::small) return seek_small(TRY(small_content(ino, record)), offset, data);
+  if (record.body == Body::small) return seek_small(record, offset, data);
   auto parts = TRY(segments(ino, record, offset, size - offset));
   for (const Segment& part : parts) {
     Result<uint64_t> found = part.offset;

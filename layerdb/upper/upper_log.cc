@@ -41,6 +41,11 @@ uint64_t says_synced(const std::string& batch) {
 
 bool is_this_boot(const std::string& boot) { return !boot.empty() && boot == boot_id(); }
 
+Status write_boot_mark(const std::string& path) {
+  UniqueFd mark = TRY(open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600));
+  return write_full(mark.get(), boot_id());
+}
+
 }  // namespace
 
 std::string boot_id() {
@@ -56,15 +61,11 @@ bool UpperDb::made_in_this_boot() const {
 Status UpperDb::note_open() {
   Result<std::string> earlier = read_file(open_mark());
   earlier_unsynced_ = earlier.ok() && (earlier->empty() || is_this_boot(*earlier));
-  UniqueFd mark = TRY(open_file(open_mark(), O_WRONLY | O_CREAT | O_TRUNC, 0600));
-  return write_full(mark.get(), boot_id());
+  return write_boot_mark(open_mark());
 }
 
 // Where it fails, damage is taken for power loss until the first sync, as after a new boot.
-void UpperDb::note_made() {
-  Result<UniqueFd> mark = open_file(made_mark(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  if (mark.ok()) (void)write_full(mark->get(), boot_id());
-}
+void UpperDb::note_made() { (void)write_boot_mark(made_mark()); }
 
 // The first change of a process says in which boot it ran, the first one after a sync that all
 // before that sync was synced: neither costs a write of its own.

@@ -245,6 +245,17 @@ TEST_F(OverlayTest, SeesHolesOfSmallFiles) {
   EXPECT_EQ(fs().seek(file, 8192, SEEK_HOLE).value(), 9001u);
   ASSERT_TRUE(fs().set_attributes(file, {.size_bytes = 5000}, kRoot).ok());
   EXPECT_EQ(fs().seek(file, 0, SEEK_DATA).error().code, ENXIO);
+  // Zeros that were written, or set aside, are data, until they are punched out.
+  ASSERT_TRUE(fs().write(file, 0, std::string(12288, '\0')).ok());
+  EXPECT_EQ(fs().seek(file, 0, SEEK_HOLE).value(), 12288u);
+  ASSERT_TRUE(fs().allocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096).ok());
+  EXPECT_EQ(fs().seek(file, 0, SEEK_HOLE).value(), 4096u);
+  EXPECT_EQ(fs().seek(file, 4096, SEEK_DATA).value(), 8192u);
+  EXPECT_EQ(fs().seek(file, 5000, SEEK_HOLE).value(), 5000u);
+  rig_->remount();
+  EXPECT_EQ(fs().seek(file, 4096, SEEK_DATA).value(), 8192u);
+  ASSERT_TRUE(fs().allocate(file, FALLOC_FL_ZERO_RANGE, 0, 8192).ok());
+  EXPECT_EQ(fs().seek(file, 0, SEEK_HOLE).value(), 12288u);
 }
 
 TEST_F(OverlayTest, DeviceZeroZeroIsADeviceLikeAnyOther) {
