@@ -184,6 +184,7 @@ void on_removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) noexcept {
 
 void on_statfs(fuse_req_t req, fuse_ino_t ino) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
+    mount.catch_up_with_forgets();
     struct statvfs values = TRY(mount.overlay.statfs());
     fuse_reply_statfs(req, &values);
     return {};

@@ -228,6 +228,14 @@ void OverlayImpl::forget(Ino ino, uint64_t count) {
   if (large || many) reap_queued();
 }
 
+void OverlayImpl::free_removed() {
+  if (options_.read_only || !gate_.try_enter()) return;
+  Mutation mutation(&gate_);
+  reap_queued();
+  if (Status freed = upper_->free_removed(); !freed.ok())
+    log_warning("deleted files keep their space: {}", freed.error().message);
+}
+
 Status OverlayImpl::sync(Ino ino) {
   if (options_.read_only) return {};
   if (ino == 0) {
@@ -239,13 +247,13 @@ Status OverlayImpl::sync(Ino ino) {
 
 Result<struct statvfs> OverlayImpl::statfs() {
   struct statvfs out {};
+  free_removed();
   uint64_t limit = upper_ == nullptr ? 0 : upper_->size_limit_bytes();
   if (!options_.host_directory.empty()) {
     if (::statvfs(options_.host_directory.c_str(), &out) != 0) {
       return errno_error(options_.host_directory);
     }
   }
-  if (!options_.read_only) reap_queued();
   if (limit != 0) {
     uint64_t used = TRY(upper_->stored_bytes());
     uint64_t host_free = options_.host_directory.empty() ? limit : out.f_bavail * out.f_frsize;

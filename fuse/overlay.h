@@ -106,6 +106,10 @@ class Overlay {
   // Names. lookup and the creating calls count one kernel reference on success (see forget).
   virtual Result<Stat> lookup(Ino directory, std::string_view name) = 0;
   virtual void forget(Ino ino, uint64_t count) = 0;
+  // Removed inodes whose forget() has not come hold space.
+  virtual bool awaits_forgets() const = 0;
+  // Gives back, now, what removed inodes hold whose forget() has come.
+  virtual void free_removed() = 0;
   virtual Result<Stat> make(Ino directory, std::string_view name, const NewNode& node,
                             const Caller& caller) = 0;
   // O_TMPFILE; `linkable` unless O_EXCL.

@@ -39,6 +39,7 @@ class NodeTable {
   bool orphan(Ino ino) const;
   bool linkable(Ino ino) const;
   std::vector<Ino> orphans() const;
+  bool any_orphan() const { return orphan_count_ != 0; }
 
   bool has(Ino ino, NodeFact fact) const;
   void set(Ino ino, NodeFact fact);

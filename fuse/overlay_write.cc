@@ -95,9 +95,9 @@ Result<OverlayImpl::After> OverlayImpl::resize(Transaction& tx, Ino ino, InodeRe
                                                uint64_t size_bytes) {
   uint64_t& size = record.attributes.size_bytes;
   if (size_bytes > kMaxFileBytes) return Error{EFBIG, "file too large"};
+  if (size_bytes <= size) tx.makes_room();  // perhaps of what the kernel could not write
   if (size_bytes == size) return After::nothing;
   bool shrink = size_bytes < size;
-  if (shrink) tx.makes_room();
   bool had_body_file = record.body == Body::file;
   if (had_body_file && size_bytes == 0) {
     tx.clear_ranges(ino, 0);

@@ -77,6 +77,11 @@ fuse_entry_param kernel_entry(const Mount& mount, const Stat& stat) {
   return out;
 }
 
+void free_removed(Mount& mount) {
+  mount.catch_up_with_forgets();
+  mount.overlay.free_removed();
+}
+
 Status reply_ok(fuse_req_t req) {
   fuse_reply_err(req, 0);
   return {};

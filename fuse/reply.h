@@ -36,6 +36,9 @@ struct Mount {
   // Makes the kernel ask for the attributes again: they changed in a way that it does not expect of
   // the message being answered. Set by the session.
   std::function<void(Ino)> forget_attributes = {};
+  // Deals with what the kernel has forgotten before it sent the message being answered
+  // (late_forgets.h). Set by the session.
+  std::function<void()> catch_up_with_forgets = {};
 };
 
 inline Mount& mount_of(fuse_req_t req) { return *static_cast<Mount*>(fuse_req_userdata(req)); }
@@ -67,11 +70,24 @@ Status reply_bytes(fuse_req_t req, const char* data, size_t size_bytes);
 // EUCLEAN is logged with its sentence and answered as EIO.
 int errno_for_kernel(const Error& error, Ino ino);
 
+// What removed files may still hold is given back now.
+void free_removed(Mount& mount);
+
+// `body`, and once more if there was no space before that. (What failed has changed nothing.)
+template <typename Body>
+auto finding_space(Mount& mount, Body&& body) {
+  auto result = body();
+  if (result.ok() || result.error().code != ENOSPC) return result;
+  free_removed(mount);
+  return body();
+}
+
 template <typename Body>
 void answer(fuse_req_t req, Ino ino, Body&& body) noexcept {
   int code = EIO;
   try {
-    Status status = body(mount_of(req));
+    Mount& mount = mount_of(req);
+    Status status = finding_space(mount, [&]() -> Status { return body(mount); });
     if (status.ok()) return;
     code = errno_for_kernel(status.error(), ino);
   } catch (const std::bad_alloc&) {

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "fuse/held_messages.h"
+#include "fuse/late_forgets.h"
 #include "fuse/listeners.h"
 #include "fuse/ops.h"
 #include "layerdb/base/sys.h"
@@ -49,6 +50,7 @@ bool may_last(const fuse_in_header& message, size_t size_bytes) {
 
 // The device through which this thread's current message came.
 thread_local int t_device = -1;
+thread_local LateForgets::Reader* t_reader = nullptr;  // a worker's
 
 class FuseSession : public Session {
  public:
@@ -74,6 +76,7 @@ class FuseSession : public Session {
     std::atomic<uint64_t> turns{0};
     Polling polling;
     Listeners::Spare spare;
+    LateForgets::Reader reader;
     int in_a_row = 0;  // messages that were there already when the one before was done
     std::unique_ptr<char[]> buffer{new char[kMessageBytes]};
     std::thread thread;
@@ -84,7 +87,8 @@ class FuseSession : public Session {
   Status add_worker();
   void serve(Worker& worker);
   bool take_turn(Worker& worker);
-  void take_message(Worker& worker, size_t size_bytes);
+  void take_message(Worker& worker, const char* message, size_t size_bytes);
+  void catch_up_with_forgets();
   void wait_for_message(Worker& worker);
   void dispatch(int device, const char* message, size_t size_bytes);
   bool hold_back(int device, const char* message, size_t size_bytes);
@@ -103,6 +107,7 @@ class FuseSession : public Session {
   Barrier barrier_;
   std::vector<std::unique_ptr<Worker>> workers_;
   Listeners listeners_;
+  LateForgets late_forgets_{kMessageBytes};
   std::atomic<bool> rested_{true};                // on_idle was called since the last message
   const fuse_in_header* init_message_ = nullptr;  // while INIT is being answered
   bool setxattr_ext_ = false;                     // SETXATTR has a form that libfuse does not know
@@ -143,6 +148,7 @@ Status FuseSession::open() {
   if (!status.ok() && !said.empty()) status.error().message += " (" + said + ")";
   TRY(std::move(status));
   mount_.forget_attributes = [this](Ino ino) { send_inval(ino); };
+  mount_.catch_up_with_forgets = [this] { catch_up_with_forgets(); };
   unsigned count = std::clamp(std::thread::hardware_concurrency(), 2u, 4u);
   for (unsigned i = 0; i < count; ++i) TRY(add_worker());
   for (auto& worker : workers_)
@@ -244,12 +250,14 @@ Status FuseSession::add_worker() {
       ::epoll_ctl(worker->epoll.get(), EPOLL_CTL_ADD, worker->device.get(), &event) != 0)
     return errno_error("watch /dev/fuse");
   TRY(listeners_.add(worker->spare, worker->device.get()));
+  late_forgets_.add(worker->reader, worker->device.get());
   workers_.push_back(std::move(worker));
   return {};
 }
 
 void FuseSession::serve(Worker& worker) {
   t_session = this;
+  t_reader = &worker.reader;
   listeners_.join();
   while (take_turn(worker)) {
   }
@@ -261,10 +269,15 @@ void FuseSession::serve(Worker& worker) {
 // Answers one message, or waits for one. False: the connection has ended.
 bool FuseSession::take_turn(Worker& worker) {
   worker.turns.fetch_add(1);
+  worker.reader.will_read();
   ssize_t size = ::read(worker.device.get(), worker.buffer.get(), kMessageBytes);
   int code = size < 0 ? errno : 0;
+  worker.reader.has_read(worker.buffer.get(), size < 0 ? 0 : static_cast<size_t>(size));
   if (size >= static_cast<ssize_t>(sizeof(fuse_in_header)))
-    take_message(worker, static_cast<size_t>(size));
+    take_message(worker, worker.buffer.get(), static_cast<size_t>(size));
+  worker.reader.done();
+  while (std::optional<LateForgets::Message> message = worker.reader.next_set_aside())
+    take_message(worker, message->bytes.get(), message->size_bytes);
   worker.turns.fetch_add(1);
   if (code == 0 || code == EINTR || code == ENOENT) return true;  // ENOENT: message was withdrawn
   if (code == EAGAIN) {
@@ -275,9 +288,8 @@ bool FuseSession::take_turn(Worker& worker) {
   return false;
 }
 
-void FuseSession::take_message(Worker& worker, size_t size_bytes) {
+void FuseSession::take_message(Worker& worker, const char* message, size_t size_bytes) {
   constexpr int kBacklog = 3;
-  const char* message = worker.buffer.get();
   const auto& header = *reinterpret_cast<const fuse_in_header*>(message);
   worker.polling.received(Polling::Clock::now());
   if (rested_) rested_ = false;
@@ -286,6 +298,16 @@ void FuseSession::take_message(Worker& worker, size_t size_bytes) {
   dispatch(worker.device.get(), message, size_bytes);
   listeners_.come_back(called);
   worker.polling.replied(Polling::Clock::now());
+}
+
+void FuseSession::catch_up_with_forgets() {
+  if (t_reader == nullptr) return;  // the message was held back, and so were FORGETs
+  const fuse_in_header* message = current_message();
+  late_forgets_.catch_up(*t_reader, mount_.overlay.awaits_forgets(),
+                         [this, device = t_device](const LateForgets::Message& forget) {
+                           dispatch(device, forget.bytes.get(), forget.size_bytes);
+                         });
+  set_current_message(message);
 }
 
 void FuseSession::wait_for_message(Worker& worker) {
@@ -343,7 +365,7 @@ void FuseSession::answer_here(RawAnswer answer, const fuse_in_header* message, s
   header.unique = message->unique;
   Result<std::string> body = Error{EIO, ""};
   try {
-    body = answer(mount_, message, size_bytes);
+    body = finding_space(mount_, [&] { return answer(mount_, message, size_bytes); });
   } catch (const std::exception& e) {
     log_error("inode {}: {}", message->nodeid, e.what());
   }

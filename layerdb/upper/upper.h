@@ -170,6 +170,8 @@ class Upper {
       const std::function<bool(Ino directory, std::string_view name, const UpperName&)>&) = 0;
   virtual Result<std::vector<Ino>> orphans() = 0;
 
+  // Removed bodies that are kept until the log is durable go now: it is synced for them.
+  virtual Status free_removed() = 0;
   // Bytes on the host: the database and the bodies' allocated blocks.
   virtual Result<uint64_t> stored_bytes() = 0;
   // The same of an upper that is not open here (nothing there: 0).

@@ -220,13 +220,16 @@ Result<uint64_t> Upper::stored_bytes_in(const std::string& directory) {
          TRY(allocated_bytes_below(directory + "/data"));
 }
 
-Result<uint64_t> UpperDb::stored_bytes() {
-  bool waiting;
+Status UpperDb::free_removed() {
   {
     std::lock_guard lock(body_mutex_);
-    waiting = !doomed_.empty();
+    if (doomed_.empty()) return {};
   }
-  if (waiting) TRY(sync_log());
+  return sync_log();
+}
+
+Result<uint64_t> UpperDb::stored_bytes() {
+  TRY(free_removed());
   return TRY(database_bytes()) + TRY(bodies_.allocated_bytes());
 }
 

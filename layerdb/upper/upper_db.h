@@ -80,6 +80,7 @@ class UpperDb final : public Upper {
   Status for_each_name(
       const std::function<bool(Ino, std::string_view, const UpperName&)>& visit) override;
   Result<std::vector<Ino>> orphans() override;
+  Status free_removed() override;
   Result<uint64_t> stored_bytes() override;
   uint64_t size_limit_bytes() const override { return options_.size_limit_bytes; }
 
