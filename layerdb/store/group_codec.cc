@@ -19,12 +19,12 @@ Error damaged(GroupId number, const char* what) {
 }
 
 std::string record_header(GroupCodec codec, GroupId number, size_t raw_bytes,
-                          const std::vector<GroupBase>& bases) {
+                          const std::vector<GroupId>& bases) {
   std::string out;
   put_u8(out, kGroupRecordVersion);
   put_u8(out, static_cast<uint8_t>(codec));
   put_varint(out, bases.size());
-  for (const GroupBase& base : bases) put_varint(out, number - base.number);
+  for (GroupId base : bases) put_varint(out, number - base);
   put_varint(out, raw_bytes);
   return out;
 }
@@ -99,27 +99,15 @@ Result<std::string> decode_group(GroupId number, std::string_view record, const 
   return std::string(end, parsed.raw_bytes);
 }
 
-// For each level two contexts: each keeps its tables at the size its windows need. A slow encoder
-// tries the quick level and doing without bases, too: where matches are few and short, far ones
-// only cost bits.
+// Two contexts: each keeps its tables at the size its windows need.
 struct GroupEncoder::State {
-  struct Level {
-    ZSTD_CCtx* alone;
-    ZSTD_CCtx* with_prefix;
-  };
-  std::vector<Level> levels;
-  std::string prefix;
+  ZSTD_CCtx* alone;
+  ZSTD_CCtx* with_bases;
 
-  explicit State(int level) {
-    levels.push_back({new_context(level), new_context(level)});
-    if (level > kImportLevel)
-      levels.push_back({new_context(kImportLevel), new_context(kImportLevel)});
-  }
+  explicit State(int level) : alone(new_context(level)), with_bases(new_context(level)) {}
   ~State() {
-    for (const Level& level : levels) {
-      ZSTD_freeCCtx(level.alone);
-      ZSTD_freeCCtx(level.with_prefix);
-    }
+    ZSTD_freeCCtx(alone);
+    ZSTD_freeCCtx(with_bases);
   }
   static ZSTD_CCtx* new_context(int level) {
     ZSTD_CCtx* context = ZSTD_createCCtx();
@@ -127,46 +115,31 @@ struct GroupEncoder::State {
     ZSTD_CCtx_setParameter(context, ZSTD_c_contentSizeFlag, 0);  // the record has it
     return context;
   }
-  void set_bases(const std::vector<GroupBase>& bases) {
-    prefix.clear();
-    for (const GroupBase& base : bases) prefix += *base.raw;
-  }
-  // The size, or zstd's error: it does not fit.
-  size_t compress(const Level& level, std::string_view raw, char* out, size_t room) {
-    ZSTD_CCtx* context = prefix.empty() ? level.alone : level.with_prefix;
-    if (!prefix.empty()) ZSTD_CCtx_refPrefix(context, prefix.data(), prefix.size());
-    return ZSTD_compress2(context, out, room, raw.data(), raw.size());
-  }
 };
 
 GroupEncoder::GroupEncoder(int zstd_level) : state_(std::make_unique<State>(zstd_level)) {}
 GroupEncoder::~GroupEncoder() = default;
 
 Result<std::string> GroupEncoder::encode(GroupId number, std::string_view raw,
-                                         const std::vector<GroupBase>& bases) {
-  std::string best;
-  auto attempt = [&](const State::Level& level, const std::vector<GroupBase>& with) -> Status {
-    state_->set_bases(with);
-    // Room for anything smaller than the plain bytes; whatever needs more is stored plain.
-    std::string out = record_header(GroupCodec::zstd, number, raw.size(), with);
-    size_t header_size = out.size();
-    out.resize(header_size + raw.size() - 1);
-    size_t size = state_->compress(level, raw, out.data() + header_size, raw.size() - 1);
-    if (ZSTD_isError(size) && ZSTD_getErrorCode(size) == ZSTD_error_memory_allocation)
-      return Error{ENOMEM, "no memory to compress with"};
-    if (ZSTD_isError(size)) return {};
-    out.resize(header_size + size);
-    if (best.empty() || out.size() < best.size()) best = std::move(out);
-    return {};
-  };
-  bool slow = state_->levels.size() > 1;
-  for (const State::Level& level : state_->levels) {
-    TRY(attempt(level, bases));
-    if (slow && !bases.empty()) TRY(attempt(level, {}));
-  }
-  if (best.empty()) return record_header(GroupCodec::plain, number, raw.size(), {}).append(raw);
-  best.shrink_to_fit();
-  return best;
+                                         const GroupBases& bases) {
+  ZSTD_CCtx* context = bases.bytes.empty() ? state_->alone : state_->with_bases;
+  // A group that did not fit leaves the context amid a frame, where it refuses a prefix.
+  ZSTD_CCtx_reset(context, ZSTD_reset_session_only);
+  if (!bases.bytes.empty() &&
+      ZSTD_isError(ZSTD_CCtx_refPrefix(context, bases.bytes.data(), bases.bytes.size())))
+    return Error{EINVAL, "the bases are no prefix to zstd"};
+  // Room for anything smaller than the plain bytes; whatever needs more is stored plain.
+  std::string out = record_header(GroupCodec::zstd, number, raw.size(), bases.numbers);
+  size_t header_size = out.size(), room = raw.size() - 1;
+  out.resize(header_size + room);
+  size_t size = ZSTD_compress2(context, out.data() + header_size, room, raw.data(), raw.size());
+  if (ZSTD_isError(size) && ZSTD_getErrorCode(size) == ZSTD_error_memory_allocation)
+    return Error{ENOMEM, "no memory to compress with"};
+  if (ZSTD_isError(size))
+    return record_header(GroupCodec::plain, number, raw.size(), {}).append(raw);
+  out.resize(header_size + size);
+  out.shrink_to_fit();
+  return out;
 }
 
 }  // namespace layerfs

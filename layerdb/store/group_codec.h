@@ -40,9 +40,14 @@ using GroupBytes = std::shared_ptr<const std::string>;
 using ReadBase = std::function<Result<GroupBytes>(GroupId)>;
 Result<std::string> decode_group(GroupId number, std::string_view record, const ReadBase& read);
 
-struct GroupBase {
-  GroupId number = 0;
-  GroupBytes raw;
+struct GroupBases {
+  std::vector<GroupId> numbers;
+  std::string bytes;  // decoded, one after the other
+
+  void add(GroupId number, std::string_view raw) {
+    numbers.push_back(number);
+    bytes += raw;
+  }
 };
 
 // Compresses with reused contexts; one thread at a time.
@@ -51,8 +56,7 @@ class GroupEncoder {
   explicit GroupEncoder(int zstd_level = kImportLevel);
   ~GroupEncoder();
   // Without bases, and plain, when compression does not make it smaller.
-  Result<std::string> encode(GroupId number, std::string_view raw,
-                             const std::vector<GroupBase>& bases);
+  Result<std::string> encode(GroupId number, std::string_view raw, const GroupBases& bases);
 
  private:
   struct State;

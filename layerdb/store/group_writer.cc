@@ -4,6 +4,8 @@
 #include <rocksdb/env.h>
 #include <rocksdb/sst_file_writer.h>
 
+#include <algorithm>
+
 #include "layerdb/base/coding.h"
 #include "layerdb/store/fingerprint_key.h"
 
@@ -36,7 +38,7 @@ GroupWriter::GroupWriter(Database& database, GroupId first, ReadBase read, Group
     : database_(database),
       read_(std::move(read)),
       settings_(settings),
-      similarity_(database, settings.limits),
+      similarity_(database, settings.limits, settings.recompress),
       table_path_(database.path() + ".ingest"),
       first_pending_(first),
       next_compress_(first),
@@ -121,7 +123,7 @@ void GroupWriter::fail(Error error) {
 }
 
 void GroupWriter::compress_loop() {
-  GroupEncoder encoder(settings_.zstd_level);
+  Encoders encoders{GroupEncoder(settings_.zstd_level), GroupEncoder(kImportLevel)};
   while (true) {
     {
       std::unique_lock lock(mutex_);
@@ -129,12 +131,13 @@ void GroupWriter::compress_loop() {
                     [&] { return stopping_ || !failure_.ok() || next_compress_ < next_submit_; });
       if (stopping_ || !failure_.ok()) return;
     }
-    Status status = compress_next(encoder);
+    Status status = compress_next(encoders);
     if (!status.ok()) return fail(status.error());
   }
 }
 
-Status GroupWriter::compress_next(GroupEncoder& encoder) {
+// An empty record: there is no group.
+Status GroupWriter::compress_next(Encoders& encoders) {
   GroupId number;
   Bytes raw;
   {
@@ -143,7 +146,16 @@ Status GroupWriter::compress_next(GroupEncoder& encoder) {
     number = next_compress_++;
     raw = job(number).raw;
   }
-  auto record = std::make_shared<const std::string>(TRY(make_record(encoder, number, raw.get())));
+  std::string made;
+  if (raw == nullptr) {
+    TRY(wait_to_choose(number));
+    chosen();
+  } else if (settings_.recompress) {
+    made = TRY(make_smaller_record(encoders, number, *raw));
+  } else {
+    made = TRY(make_record(encoders, number, *raw));
+  }
+  auto record = std::make_shared<const std::string>(std::move(made));
   std::lock_guard lock(mutex_);
   Job& done = job(number);
   stored_bytes_ += record->size();
@@ -153,18 +165,52 @@ Status GroupWriter::compress_next(GroupEncoder& encoder) {
   return {};
 }
 
-// Empty: there is no group.
-Result<std::string> GroupWriter::make_record(GroupEncoder& encoder, GroupId number,
-                                             const std::string* raw) {
-  std::vector<uint64_t> features;
-  std::vector<GroupId> numbers;
-  if (raw != nullptr) features = group_features(*raw);
+Result<std::string> GroupWriter::make_record(Encoders& encoders, GroupId number,
+                                             const std::string& raw) {
+  std::vector<uint64_t> features = group_features(raw);
   TRY(wait_to_choose(number));
-  if (raw != nullptr) numbers = TRY(similarity_.choose(number, raw->size(), features));
+  std::vector<GroupId> numbers = TRY(similarity_.choose(number, raw.size(), features));
   chosen();
-  if (raw == nullptr) return std::string();
-  std::vector<GroupBase> bases = TRY(read_bases(numbers));
-  return encoder.encode(number, *raw, bases);
+  GroupBases bases = TRY(read_bases(numbers));
+  return encoders.given.encode(number, raw, bases);
+}
+
+// The present record (also when nothing is smaller), the bytes alone, or with new bases. The quick
+// level is tried, too: where matches are few and short, far ones only cost bits.
+Result<std::string> GroupWriter::make_smaller_record(Encoders& encoders, GroupId number,
+                                                     const std::string& raw) {
+  std::vector<uint64_t> features = group_features(raw);
+  std::string alone = TRY(encoders.given.encode(number, raw, {}));
+  TRY(wait_to_choose(number));
+  std::vector<std::string> records;
+  std::vector<GroupId> present_bases;
+  if (std::optional<std::string> present = TRY(present_record(number))) {
+    present_bases = TRY(parse_group(number, *present)).bases;
+    records.push_back(*std::move(present));
+  }
+  records.push_back(std::move(alone));
+  GroupBases bases = TRY(read_bases(TRY(similarity_.choose(number, raw.size(), features))));
+  if (!bases.numbers.empty()) {
+    records.push_back(TRY(encoders.given.encode(number, raw, bases)));
+    if (bases.numbers != present_bases)
+      records.push_back(TRY(encoders.quick.encode(number, raw, bases)));
+  }
+  std::stable_sort(records.begin(), records.end(),
+                   [](const std::string& a, const std::string& b) { return a.size() < b.size(); });
+  // What the present record builds on may have got more bases itself, and cost too much now.
+  auto record = records.begin();
+  while (!TRY(similarity_.settle(number, raw.size(), TRY(parse_group(number, *record)).bases)))
+    ++record;  // not past `alone`, which builds on nothing
+  chosen();
+  return std::move(*record);
+}
+
+// None: it is damaged; its bytes came from the cache.
+Result<std::optional<std::string>> GroupWriter::present_record(GroupId number) {
+  auto record = database_.get(Family::groups, be64(number));
+  if (!record.ok() && record.error().code == EUCLEAN) return std::optional<std::string>();
+  if (record.ok() && *record && !parse_group(number, **record).ok()) record->reset();
+  return record;
 }
 
 Status GroupWriter::wait_to_choose(GroupId number) {
@@ -181,12 +227,12 @@ void GroupWriter::chosen() {
 }
 
 // A base that turns out to be damaged is none.
-Result<std::vector<GroupBase>> GroupWriter::read_bases(const std::vector<GroupId>& numbers) {
-  std::vector<GroupBase> bases;
+Result<GroupBases> GroupWriter::read_bases(const std::vector<GroupId>& numbers) {
+  GroupBases bases;
   for (GroupId number : numbers) {
     Result<Bytes> raw = read_(number);
     if (!raw.ok() && raw.error().code == EUCLEAN) continue;
-    bases.push_back({number, TRY(std::move(raw))});
+    bases.add(number, *TRY(std::move(raw)));
   }
   return bases;
 }

@@ -9,6 +9,10 @@
 // The queue is bounded: submit() waits when compression falls behind. The first failure stays:
 // submit() and flush() return it until discard(). Threads start with the first group. Numbers are
 // consecutive; the same groups give the same records whatever the threads do.
+//
+// Recompressing (recompress.h) gives groups that exist a new record where that is smaller. What a
+// group's record turns out to build on counts for the groups after it, so a group chooses its bases
+// when the one before it has its record; what needs no bases is tried before that.
 // Thread-safety: find() from any thread; everything else from the one writing thread.
 #pragma once
 
@@ -16,6 +20,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -45,6 +50,7 @@ Result<std::vector<ChunkAddress>> decode_addresses(std::string_view record);
 struct GroupSettings {
   int zstd_level = kImportLevel;
   BaseLimits limits;
+  bool recompress = false;
 };
 
 class GroupWriter {
@@ -79,14 +85,22 @@ class GroupWriter {
     std::vector<IndexEntry> entries;
   };
 
+  struct Encoders {
+    GroupEncoder given;  // the settings' level
+    GroupEncoder quick;  // import's
+  };
+
   void start();
   void stop();
   void compress_loop();
-  Status compress_next(GroupEncoder& encoder);
-  Result<std::string> make_record(GroupEncoder& encoder, GroupId number, const std::string* raw);
+  Status compress_next(Encoders& encoders);
+  Result<std::string> make_record(Encoders& encoders, GroupId number, const std::string& raw);
+  Result<std::string> make_smaller_record(Encoders& encoders, GroupId number,
+                                          const std::string& raw);
+  Result<std::optional<std::string>> present_record(GroupId number);
   Status wait_to_choose(GroupId number);
   void chosen();
-  Result<std::vector<GroupBase>> read_bases(const std::vector<GroupId>& numbers);
+  Result<GroupBases> read_bases(const std::vector<GroupId>& numbers);
   void table_loop();
   Status add_to_table(GroupId number, const std::string& record);
   Status finish_table(GroupId end);

@@ -37,7 +37,8 @@ class Recompression {
         done_(done),
         last_(last),
         read_([&store](GroupId group) { return store.chunks().read_group(group); }),
-        writer_(database_, done + 1, read_, {kOptimizedLevel, kOptimizedLimits}) {}
+        writer_(database_, done + 1, read_,
+                {kOptimizedLevel, kOptimizedLimits, /*recompress=*/true}) {}
 
   Status run() {
     while (!cancelled()) {
@@ -46,7 +47,9 @@ class Recompression {
       for (GroupId number : numbers) {
         if (cancelled()) break;
         TRY(add(number));
-        if (batch_bytes_ >= options_.batch_bytes) TRY(finish_batch());
+        // The writer knows the bases of so many groups that are not ingested (similarity.cc).
+        if (batch_bytes_ >= options_.batch_bytes || ++batch_groups_ == kTableChunks)
+          TRY(finish_batch());
         if (options_.progress) options_.progress(number, last_, "groups");
       }
     }
@@ -97,7 +100,7 @@ class Recompression {
     TRY(database_.flush({Family::meta}));
     TRY(compact_groups(database_, {done_ + 1, through}));
     done_ = through;
-    batch_bytes_ = 0;
+    batch_bytes_ = batch_groups_ = 0;
     return {};
   }
 
@@ -108,6 +111,7 @@ class Recompression {
   const ReadBase read_;
   GroupWriter writer_;
   uint64_t batch_bytes_ = 0;
+  uint64_t batch_groups_ = 0;
   uint64_t groups_ = 0;
 };
 

@@ -2,7 +2,9 @@
 //
 // Recompresses the groups of a store, slower and smaller than import does: a higher zstd level,
 // bases chosen among everything earlier, longer runs of groups that lean on each other (which is
-// what larger groups would give), more decoding for one read (kOptimizedLimits).
+// what larger groups would give), more decoding for one read (kOptimizedLimits). A record that
+// would not become smaller stays, byte for byte, unless its bases now build on so much that reading
+// it would cost more than that.
 //
 // A group keeps its number and its decoded bytes, so nothing that names it changes, old and new
 // records may stand next to each other, and a store is whole at any moment. Groups are taken in

@@ -90,10 +90,19 @@ Result<std::vector<GroupId>> SimilarityIndex::choose(GroupId number, size_t raw_
   closure.emplace_back(number, static_cast<uint32_t>(raw_bytes));
   remember(number, std::move(closure));
   // What a base has already is left to the base, of which later groups can build, too.
-  if (bases.empty()) hits.found.assign(features.size(), false);
+  if (bases.empty() && !again_) hits.found.assign(features.size(), false);
   TRY(write(number, features, hits.found));
   std::reverse(bases.begin(), bases.end());
   return bases;
+}
+
+Result<bool> SimilarityIndex::settle(GroupId number, size_t raw_bytes,
+                                     const std::vector<GroupId>& bases) {
+  Closure closure;
+  if (!TRY(add_all(bases, raw_bytes, closure))) return false;
+  closure.emplace_back(number, static_cast<uint32_t>(raw_bytes));
+  remember(number, std::move(closure));
+  return true;
 }
 
 void SimilarityIndex::clear() {
@@ -137,8 +146,7 @@ Result<const SimilarityIndex::Closure*> SimilarityIndex::closure_of(GroupId grou
   Result<GroupRecord> record = parse_group(group, {stored.data(), stored.size()});
   if (!record.ok()) return none;
   Closure closure;
-  for (GroupId base : record->bases)
-    if (!TRY(add(base, record->raw_bytes, closure))) return none;
+  if (!TRY(add_all(record->bases, record->raw_bytes, closure, depth + 1))) return none;
   closure.emplace_back(group, record->raw_bytes);
   return remember(group, std::move(closure));
 }
@@ -150,8 +158,8 @@ size_t SimilarityIndex::bytes_of(const Closure& closure) {
 }
 
 // Adds a base and all it builds on; false, and nothing is added: that is more than may be read.
-Result<bool> SimilarityIndex::add(GroupId base, size_t raw_bytes, Closure& closure) {
-  const Closure* more = TRY(closure_of(base));
+Result<bool> SimilarityIndex::add(GroupId base, size_t raw_bytes, Closure& closure, size_t depth) {
+  const Closure* more = TRY(closure_of(base, depth));
   if (more == nullptr) return false;
   Closure joined = closure;
   for (const auto& member : *more)
@@ -160,6 +168,14 @@ Result<bool> SimilarityIndex::add(GroupId base, size_t raw_bytes, Closure& closu
   size_t limit = optimized ? kOptimizedClosureBytes : limits_.max_closure_bytes;
   if (raw_bytes + bytes_of(joined) > limit || joined.size() > kMaxBaseDepth) return false;
   closure = std::move(joined);
+  return true;
+}
+
+// In the order in which choose() took them, the best one first: the limit depends on it.
+Result<bool> SimilarityIndex::add_all(const std::vector<GroupId>& bases, size_t raw_bytes,
+                                      Closure& closure, size_t depth) {
+  for (auto base = bases.rbegin(); base != bases.rend(); ++base)
+    if (!TRY(add(*base, raw_bytes, closure, depth))) return false;
   return true;
 }
 
@@ -176,12 +192,13 @@ Result<std::vector<GroupId>> SimilarityIndex::previous_groups(GroupId number, si
 }
 
 const SimilarityIndex::Closure* SimilarityIndex::remember(GroupId group, Closure closure) {
-  if (remembered_.size() == kMaxRemembered) {
+  auto [it, added] = closures_.insert_or_assign(group, std::move(closure));
+  if (added) remembered_.push_back(group);
+  if (remembered_.size() > kMaxRemembered) {
     closures_.erase(remembered_.front());
     remembered_.pop_front();
   }
-  remembered_.push_back(group);
-  return &(closures_[group] = std::move(closure));
+  return &it->second;
 }
 
 Status SimilarityIndex::write(GroupId number, const std::vector<uint64_t>& features,

@@ -57,11 +57,18 @@ struct BaseLimits {
 
 class SimilarityIndex {
  public:
-  SimilarityIndex(Database& database, BaseLimits limits) : database_(database), limits_(limits) {}
+  // `again`: the groups have been through choose() before, and may come a third time when a run
+  // does not get to its end. A group takes no features over then, so that the ones before it find
+  // the same hints again.
+  SimilarityIndex(Database& database, BaseLimits limits, bool again = false)
+      : database_(database), limits_(limits), again_(again) {}
 
   // The bases for group `number`, the best one last, and writes its features. Numbers ascend.
   Result<std::vector<GroupId>> choose(GroupId number, size_t raw_bytes,
                                       const std::vector<uint64_t>& features);
+  // Group `number` has these bases after all, whatever choose() said. False, and nothing changes:
+  // that is more than may be read.
+  Result<bool> settle(GroupId number, size_t raw_bytes, const std::vector<GroupId>& bases);
   // Forgets what it knows of groups; choose() may begin with any number again.
   void clear();
 
@@ -79,9 +86,11 @@ class SimilarityIndex {
 
   Result<Hits> look_up(GroupId number, const std::vector<uint64_t>& features);
   // Null: the group cannot be a base.
-  Result<const Closure*> closure_of(GroupId group, size_t depth = 0);
+  Result<const Closure*> closure_of(GroupId group, size_t depth);
   static size_t bytes_of(const Closure& closure);
-  Result<bool> add(GroupId base, size_t raw_bytes, Closure& closure);
+  Result<bool> add(GroupId base, size_t raw_bytes, Closure& closure, size_t depth = 0);
+  Result<bool> add_all(const std::vector<GroupId>& bases, size_t raw_bytes, Closure& closure,
+                       size_t depth = 0);
   Result<std::vector<GroupId>> previous_groups(GroupId number, size_t raw_bytes, Closure& closure);
   const Closure* remember(GroupId group, Closure closure);
   Status write(GroupId number, const std::vector<uint64_t>& features,
@@ -89,6 +98,7 @@ class SimilarityIndex {
 
   Database& database_;
   const BaseLimits limits_;
+  const bool again_;
   std::unordered_map<GroupId, Closure> closures_;
   std::deque<GroupId> remembered_;  // in closures_, oldest first
 };

@@ -6,7 +6,9 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "layerdb/base/coding.h"
@@ -15,6 +17,7 @@
 #include "layerdb/ops/remove_image.h"
 #include "layerdb/store/catalog.h"
 #include "layerdb/store/chunk_store.h"
+#include "layerdb/store/group_codec.h"
 #include "layerdb/store/maintenance.h"
 #include "tests/support/faulty_env.h"
 #include "tests/support/random.h"
@@ -33,21 +36,14 @@ class Recompress : public ::testing::Test {
  protected:
   Recompress() : store_(VALUE(Store::open(dir_.path(), {.env = &env_}))) {
     for (int version = 0; version < 4; ++version) {
-      if (version == 0) bytes_ = prose(500'000);
+      if (version == 0) bytes_ = random_.text(500'000);
       for (size_t at = random_.below(600); at < bytes_.size(); at += 600 + random_.below(600))
         bytes_.replace(at, 4, random_.text(6));
       ModelTree tree = empty_model();
       tree.root.children["f"] = model_file(*store_, bytes_);
-      tree.root.children["g"] = model_file(*store_, prose(100'000));
+      tree.root.children["g"] = model_file(*store_, random_.text(100'000));
       publish_image(*store_, tree, "v:" + std::to_string(version));
     }
-  }
-  // Words that come again, as in files of all kinds: what a higher level finds more of.
-  std::string prose(size_t size) {
-    while (words_.size() < 3'000) words_.push_back(random_.text(random_.between(2, 12)) + " ");
-    std::string out;
-    while (out.size() < size) out += words_[random_.below(random_.between(1, words_.size()))];
-    return out;
   }
   // Every group decoded, each by a cold reader.
   std::map<GroupId, std::string> contents(Store& store) {
@@ -60,13 +56,37 @@ class Recompress : public ::testing::Test {
     for (GroupId number : numbers) out[number] = *VALUE(store.chunks().read_group(number));
     return out;
   }
-  uint64_t stored_bytes() {
-    uint64_t sum = 0;
-    EXPECT_TRUE(for_each_group(store_->database(), [&](const GroupInfo& info) {
-                  sum += info.stored_bytes;
+  std::map<GroupId, std::string> records(Store& store) {
+    std::map<GroupId, std::string> out;
+    EXPECT_TRUE(for_each_group(store.database(), [&](const GroupInfo& info) {
+                  out[info.number] = info.record;
                   return true;
                 }).ok());
+    return out;
+  }
+  uint64_t stored_bytes() {
+    uint64_t sum = 0;
+    for (const auto& [number, record] : records(*store_)) sum += record.size();
     return sum;
+  }
+  // Their numbers; the records would fill pages.
+  static std::vector<GroupId> differences(const std::map<GroupId, std::string>& a,
+                                          const std::map<GroupId, std::string>& b) {
+    std::vector<GroupId> out;
+    EXPECT_EQ(a.size(), b.size());
+    for (const auto& [number, record] : a)
+      if (auto it = b.find(number); it == b.end() || it->second != record) out.push_back(number);
+    return out;
+  }
+  // The records of a copy of the store that is recompressed in one go.
+  std::map<GroupId, std::string> recompressed_copy() {
+    TempDir copy;
+    store_.reset();  // which deletes files now and then
+    std::filesystem::copy(dir_.path(), copy.path(), std::filesystem::copy_options::recursive);
+    store_ = VALUE(Store::open(dir_.path(), {.env = &env_}));
+    auto store = VALUE(Store::open(copy.path()));
+    VALUE(recompress_groups(*store, {}));
+    return records(*store);
   }
   void expect_whole() {
     for (const Finding& f : VALUE(check_store(*store_)).findings) ADD_FAILURE() << f.to_string();
@@ -77,7 +97,6 @@ class Recompress : public ::testing::Test {
   FaultyEnv env_;
   std::unique_ptr<Store> store_;
   std::string bytes_;
-  std::vector<std::string> words_;
 };
 
 TEST_F(Recompress, SmallerAndTheSame) {
@@ -97,6 +116,36 @@ TEST_F(Recompress, SmallerAndTheSame) {
     EXPECT_LE(cold->chunks().counters().decoded_bytes, kOptimizedLimits.max_closure_bytes);
   }
   EXPECT_EQ(VALUE(recompress_groups(*store_, {})).groups, 0u);
+}
+
+// What has to be decoded for a group with these bases, itself not included, were it stored so.
+uint64_t bytes_below(const std::map<GroupId, std::string>& records,
+                     const std::vector<GroupId>& bases) {
+  std::set<GroupId> closure(bases.begin(), bases.end());
+  uint64_t bytes = 0;
+  for (auto it = closure.rbegin(); it != closure.rend(); ++it) {  // bases have smaller numbers
+    GroupRecord record = VALUE(parse_group(*it, records.at(*it)));
+    bytes += record.raw_bytes;
+    closure.insert(record.bases.begin(), record.bases.end());
+  }
+  return bytes;
+}
+
+TEST_F(Recompress, KeepsWhatWouldNotBecomeSmaller) {
+  auto before = records(*store_);
+  VALUE(recompress_groups(*store_, {}));
+  auto after = records(*store_);
+  size_t kept = 0;
+  for (const auto& [number, record] : before) {
+    GroupRecord old = VALUE(parse_group(number, record));
+    uint64_t bytes = old.raw_bytes + bytes_below(after, old.bases);
+    EXPECT_TRUE(after[number] == record || after[number].size() < record.size() ||
+                bytes > kOptimizedLimits.max_closure_bytes)
+        << number;
+    kept += after[number] == record;
+  }
+  EXPECT_GT(kept, 0u);
+  expect_whole();
 }
 
 // Later imports find bases among optimized groups, within what a reader of those may have to
@@ -129,6 +178,7 @@ TEST_F(Recompress, LaterImportsBuildOnIt) {
 
 TEST_F(Recompress, GoesOnWhereItWasStopped) {
   auto before = contents(*store_);
+  auto in_one_go = recompressed_copy();
   std::atomic<bool> cancelled = false;
   RecompressOptions options{.cancelled = &cancelled, .batch_bytes = 200'000};
   options.progress = [&](uint64_t done, uint64_t total, const std::string&) {
@@ -143,6 +193,7 @@ TEST_F(Recompress, GoesOnWhereItWasStopped) {
   EXPECT_GT(rest, 0u);
   EXPECT_LE(rest, before.size() / 2 + 1);
   EXPECT_EQ(contents(*store_), before);
+  EXPECT_EQ(differences(records(*store_), in_one_go), std::vector<GroupId>());
   ModelTree tree = empty_model();
   tree.root.children["f"] = model_file(*store_, random_.text(100'000) + bytes_);
   publish_image(*store_, tree, "new:1");
@@ -153,6 +204,7 @@ TEST_F(Recompress, GoesOnWhereItWasStopped) {
 
 TEST_F(Recompress, LeavesAWholeStoreWhereverItFails) {
   auto before = contents(*store_);
+  auto in_one_go = recompressed_copy();
   RecompressOptions options{.batch_bytes = 200'000};
   int failures = 0;
   for (int n = 0;; n += 7) {
@@ -166,6 +218,7 @@ TEST_F(Recompress, LeavesAWholeStoreWhereverItFails) {
     failures += result.ok() ? 0 : 1;
   }
   EXPECT_GT(failures, 3);
+  EXPECT_EQ(differences(records(*store_), in_one_go), std::vector<GroupId>());
   expect_whole();
   EXPECT_EQ(VALUE(recompress_groups(*store_, options)).groups, 0u);
 }

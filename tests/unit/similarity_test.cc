@@ -298,16 +298,21 @@ TEST_F(Similarity, AStoreOfVersionOneIsReadAndBroughtUpToDate) {
 TEST(GroupDifference, ReadsBackAndRejectsDamage) {
   Random random;
   GroupEncoder encoder;
-  auto shared = [](std::string bytes) { return std::make_shared<const std::string>(bytes); };
-  std::vector<GroupBase> bases = {{3, shared(random.bytes(60'000))},
-                                  {8, shared(random.bytes(60'000))}};
-  std::string raw = bases[1].raw->substr(10'000) + bases[0].raw->substr(0, 10'000);
+  std::map<GroupId, std::string> raws = {{3, random.bytes(60'000)}, {8, random.bytes(60'000)}};
+  GroupBases bases;
+  for (const auto& [number, raw] : raws) bases.add(number, raw);
+  std::string raw = raws[8].substr(10'000) + raws[3].substr(0, 10'000);
   std::string record = VALUE(encoder.encode(9, raw, bases));
   EXPECT_LT(record.size(), 200u);
   EXPECT_EQ(VALUE(parse_group(9, record)).bases, (std::vector<GroupId>{3, 8}));
-  auto read = [&](GroupId number) -> Result<GroupBytes> { return bases[number == 8].raw; };
+  auto read = [&](GroupId number) -> Result<GroupBytes> {
+    return std::make_shared<const std::string>(raws.at(number == 8 ? 8 : 3));
+  };
   EXPECT_EQ(VALUE(decode_group(9, record, read)), raw);
   EXPECT_EQ(VALUE(encoder.encode(9, raw, bases)), record);  // the context keeps nothing
+  std::string other = random.bytes(50'000);                 // which does not compress
+  EXPECT_EQ(VALUE(parse_group(9, VALUE(encoder.encode(9, other, bases)))).bases.size(), 0u);
+  EXPECT_EQ(VALUE(encoder.encode(9, raw, bases)), record);
   auto gone = [](GroupId) -> Result<GroupBytes> { return Error{EUCLEAN, "it is missing"}; };
   EXPECT_ERRNO(decode_group(9, record, gone), EUCLEAN);
   for (int i = 0; i < 500; ++i) {  // may decode to something, must not crash
