@@ -122,7 +122,7 @@ Result<std::shared_ptr<const std::string>> StoredChunks::read_group(GroupId grou
 
 // Waiting for another thread's loading in the cache cannot go in circles: numbers only descend.
 Result<StoredChunks::Bytes> StoredChunks::read_group(GroupId group, size_t depth) {
-  if (depth > kMaxBaseDepth)
+  if (depth > kMaxReadDepth)
     return Error{EUCLEAN, fmt::format("group {} is damaged: too many build on each other", group)};
   return cache_.get(group, [&] { return load_group(group, depth); });
 }

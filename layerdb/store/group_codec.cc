@@ -53,6 +53,7 @@ Result<GroupRecord> parse_group(GroupId number, std::string_view record) {
   if (in.failed()) return damaged(number, "its record is cut short");
   if (version != kGroupRecordVersion || codec > static_cast<uint8_t>(GroupCodec::zstd))
     return damaged(number, "its record is of an unknown kind");
+  if (base_count > kMaxBaseDepth) return damaged(number, "it names too many bases");
   GroupRecord out;
   out.codec = static_cast<GroupCodec>(codec);
   for (uint64_t i = 0; i < base_count && !in.failed(); ++i) {

@@ -20,8 +20,11 @@
 namespace layerfs {
 
 inline constexpr uint8_t kGroupRecordVersion = 1;
-// Bases of bases of bases…: no writer goes deeper, and no reader follows.
+// Groups that a writer lets one group build on: bases, bases of bases… More bases are refused.
 inline constexpr size_t kMaxBaseDepth = 32;
+// A reader follows twice as far: while `optimize` is on its way, groups that it has not reached
+// build on groups that it has given new bases.
+inline constexpr size_t kMaxReadDepth = 2 * kMaxBaseDepth;
 inline constexpr int kImportLevel = 3;  // zstd's
 
 enum class GroupCodec : uint8_t { plain = 0, zstd = 1 };

@@ -273,6 +273,16 @@ TEST(GroupCodec, KeepsWhatDoesNotCompress) {
   }
 }
 
+TEST(GroupCodec, RejectsMoreBasesThanAGroupMayHave) {
+  auto record = [](size_t bases) {
+    std::string out{'\1', '\1', static_cast<char>(bases)};
+    for (size_t i = 1; i <= bases; ++i) out.push_back(static_cast<char>(i));
+    return out + "\3abc";
+  };
+  EXPECT_EQ(VALUE(parse_group(1'000, record(kMaxBaseDepth))).bases.size(), kMaxBaseDepth);
+  EXPECT_ERRNO(parse_group(1'000, record(kMaxBaseDepth + 1)), EUCLEAN);
+}
+
 TEST(GroupCodec, GoldenBytes) {
   GroupEncoder encoder;
   EXPECT_EQ(VALUE(encoder.encode(9, "abc", {})), std::string("\1\0\0\3abc", 7));

@@ -295,6 +295,27 @@ TEST_F(Similarity, AStoreOfVersionOneIsReadAndBroughtUpToDate) {
   EXPECT_EQ(VALUE(store_->database().get(Family::meta, "format"))->at(0), kFormatVersion);
 }
 
+// A reader follows bases of bases as far as `optimize` can make it have to, and no further.
+TEST_F(Similarity, ChainsOfBasesEnd) {
+  GroupEncoder encoder;
+  GroupBases base;
+  std::vector<std::string> raws;
+  rocksdb::WriteBatch batch;
+  for (GroupId number = 1; number <= kMaxReadDepth + 2; ++number) {
+    raws.push_back(number == 1 ? random_.bytes(1'000) : raws.back() + random_.bytes(10));
+    std::string record = VALUE(encoder.encode(number, raws.back(), base));
+    EXPECT_EQ(VALUE(parse_group(number, record)).bases.size(), number == 1 ? 0u : 1u);
+    batch.Put(store_->database().handle(Family::groups), be64(number), record);
+    base = {};
+    base.add(number, raws.back());
+  }
+  ASSERT_OK(store_->database().write(batch));
+  ASSERT_OK(store_->database().flush({Family::groups}));
+  reopen(true);
+  EXPECT_ERRNO(store_->chunks().read_group(kMaxReadDepth + 2), EUCLEAN);
+  EXPECT_EQ(*VALUE(store_->chunks().read_group(kMaxReadDepth + 1)), raws[kMaxReadDepth]);
+}
+
 TEST(GroupDifference, ReadsBackAndRejectsDamage) {
   Random random;
   GroupEncoder encoder;
