@@ -32,7 +32,8 @@ class SocketClient : public ControlClient {
         name_(std::move(name)) {}
 
   Result<nlohmann::json> call(const nlohmann::json& request) override {
-    TRY(send_line(socket_.get(), json_text(request)));
+    Status sent = send_line(socket_.get(), json_text(request));
+    if (!sent.ok()) return ended();
     nlohmann::json reply = parse_json(TRY(receive_line()));
     if (!reply.is_object() || !reply.contains("ok"))
       return Error{EPROTO, "container '" + name_ + "': the daemon's answer is not understood"};
@@ -54,15 +55,18 @@ class SocketClient : public ControlClient {
   }
 
  private:
+  Error ended() const {
+    return {EIO,
+            "container '" + name_ + "' was unmounted meanwhile, or its daemon ended; try again"};
+  }
+
   Result<std::string> receive_line() {
     std::string line;
     char buffer[4096];
     while (line.empty() || line.back() != '\n') {
       ssize_t size = ::read(socket_.get(), buffer, sizeof buffer);
       if (size < 0 && errno == EINTR) continue;
-      if (size < 0) return errno_error("read from the daemon of container '" + name_ + "'");
-      if (size == 0)
-        return Error{EIO, "the daemon of container '" + name_ + "' ended without an answer"};
+      if (size <= 0) return ended();
       line.append(buffer, static_cast<size_t>(size));
     }
     return line;
