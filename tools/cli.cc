@@ -11,9 +11,11 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <system_error>
 
 #include "layerdb/base/json.h"
 #include "layerdb/base/log.h"
@@ -42,6 +44,34 @@ std::string home_directory() {
 std::atomic<bool> g_cancelled{false};
 
 void on_signal(int) { g_cancelled = true; }
+
+// What the exception that is being handled means to people. Allocates nothing.
+const char* reason() noexcept {
+  static constexpr const char* kNoMemory =
+      "not enough memory or threads; end other programs, or raise the limits (ulimit -v, -u)";
+  try {
+    throw;
+  } catch (const std::bad_alloc&) {
+    return kNoMemory;
+  } catch (const std::system_error& e) {  // by std::thread
+    return e.code() == std::errc::resource_unavailable_try_again ? kNoMemory : e.what();
+  } catch (const std::exception& e) {
+    return e.what();
+  } catch (...) {
+    return "unknown exception";
+  }
+}
+
+// For exceptions that nobody can catch, in threads of ours or of RocksDB's: there was no memory, or
+// no further thread. The process ends as one that was killed does, for which everything on the disk
+// is made, but says why.
+[[noreturn]] void say_why_and_exit() noexcept {
+  if (std::current_exception() == nullptr) std::abort();
+  for (std::string_view part : {"layerfs: ", reason(), "\n"}) {
+    [[maybe_unused]] ssize_t written = ::write(STDERR_FILENO, part.data(), part.size());
+  }
+  ::_exit(1);
+}
 
 }  // namespace
 
@@ -87,6 +117,7 @@ CommandLine::CommandLine()
           "layerfs keeps container images as deduplicated layers and mounts them writable, "
           "without root.",
           "layerfs")) {
+  std::set_terminate(say_why_and_exit);
   globals_.root = default_root();
   app_->set_version_flag("--version", "layerfs " LAYERFS_VERSION);
   app_->set_help_flag("-h,--help", "Print help and exit");
@@ -122,6 +153,15 @@ int CommandLine::usage_error(const CLI::Error& error) {
   return 2;
 }
 
+// Where memory, or threads, run out the command is given up on the way out of it.
+Status CommandLine::run_chosen() {
+  try {
+    return chosen_(globals_);
+  } catch (...) {
+    return Error{ENOMEM, reason()};
+  }
+}
+
 int CommandLine::run(int argc, char** argv) {
   std::signal(SIGPIPE,
               SIG_IGN);  // a reader that went away is an error to report and clean up after
@@ -139,7 +179,7 @@ int CommandLine::run(int argc, char** argv) {
   std::error_code code;
   globals_.root = std::filesystem::absolute(globals_.root, code).lexically_normal().string();
   if (globals_.root.size() > 1 && globals_.root.back() == '/') globals_.root.pop_back();
-  Status status = chosen_(globals_);
+  Status status = run_chosen();
   if (status.ok() && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0))
     status = errno_error("write standard output");
   if (status.ok()) return 0;
@@ -181,9 +221,7 @@ void print_line(std::string_view line) {
   if (!line.ends_with('\n')) std::fputc('\n', stdout);
 }
 
-void print_json(const nlohmann::json& document) {
-  print_line(json_text(document, 2));
-}
+void print_json(const nlohmann::json& document) { print_line(json_text(document, 2)); }
 
 void note(const Globals& globals, std::string_view sentence) {
   if (!globals.quiet) log_line(LogLevel::info, sentence);

@@ -69,6 +69,7 @@ class CommandLine {
 
  private:
   int usage_error(const CLI::Error& error);
+  Status run_chosen();
 
   std::unique_ptr<CLI::App> app_;
   Globals globals_;

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Commands in the middle of their work, held there (SIGSTOP) while something happens to them: a
-# commit whose container is unmounted or whose daemon dies, an export that is killed.
-# What was there stays, whole; nothing half-made has a name.
+# commit whose container is unmounted or whose daemon dies, an export that is killed. And commands
+# that get too little memory. What was there stays, whole; nothing half-made has a name.
 source "$(dirname "$0")/lib.sh"
 require_root
 require_fuse
@@ -112,3 +112,31 @@ done
 mkdir "$WORK/rootfs"
 tar -C "$WORK/rootfs" --xattrs --xattrs-include='*' -xpf "$WORK/out/rootfs.tar"
 cmp "$WORK/expected/large-3" "$WORK/rootfs/large-3"
+
+step "too little memory: an import succeeds, or says so and leaves the store alone"
+mkdir "$WORK/other"
+head -c 12000000 /dev/urandom >"$WORK/other/random"
+seq 1 500000 >"$WORK/other/text"
+tar -C "$WORK/other" -cf "$WORK/other.tar" .
+before=$(store_state)
+refused=0
+for mib in 70 90 120 160 220 300 400; do
+  status=0
+  (
+    ulimit -v $((mib * 1024))
+    exec "$LAYERFS" --root "$STORE" import "$WORK/other.tar" starved >"$WORK/starved.out" 2>"$WORK/err"
+  ) || status=$?
+  case $status in
+    0) lf rmi starved >/dev/null ;;
+    1)
+      assert_match "$(cat "$WORK/err")" '^layerfs: .*memory' "an import with $mib MiB"
+      refused=$((refused + 1))
+      ;;
+    127) assert_match "$(cat "$WORK/err")" 'loading shared libraries' "an import with $mib MiB" ;;
+    *) fail "status $status with $mib MiB, said '$(cat "$WORK/err")'" ;;
+  esac
+  lf gc >/dev/null
+  assert_eq "$(store_state)" "$before" "the store after an import with $mib MiB"
+  assert_fsck
+done
+[ $refused -gt 1 ] || fail "$refused imports had too little memory"
