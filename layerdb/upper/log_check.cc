@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layerdb/upper/log_check.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 
 #include "layerdb/base/coding.h"
 #include "layerdb/base/sys.h"
@@ -13,6 +16,7 @@ namespace layerfs {
 namespace {
 
 constexpr size_t kBlockBytes = 32768;
+constexpr size_t kWindowBytes = 8 * kBlockBytes;
 constexpr size_t kHeaderBytes = 7;
 constexpr size_t kBatchHeaderBytes = 12;
 constexpr uint8_t kWhole = 1, kFirst = 2, kMiddle = 3, kLast = 4;
@@ -63,59 +67,78 @@ struct LogRecord {
 // One log's records, from front to back, past whatever cannot be read.
 class LogReader {
  public:
-  explicit LogReader(std::string bytes) : bytes_(std::move(bytes)) {}
+  explicit LogReader(UniqueFd file) : file_(std::move(file)) {}
 
   bool next(LogRecord& out) {
-    while (position_ + kHeaderBytes <= bytes_.size()) {
+    while (has_header()) {
       if (read_record(out)) return true;
       position_ = bad_ + 1;  // the next record may begin anywhere
     }
     return false;
   }
+  // Of the host: what could be read of the log is not all of it.
+  const Status& status() const { return status_; }
 
  private:
+  // Fragments do not cross blocks, nor blocks windows.
+  size_t window_left() {
+    if (position_ < start_ || position_ - start_ >= kWindowBytes) {
+      start_ = position_ / kWindowBytes * kWindowBytes;
+      Result<size_t> size = pread_full(file_.get(), {window_.get(), kWindowBytes}, start_);
+      size_ = size.ok() ? *size : 0;
+      if (!size.ok()) status_ = size.error();
+    }
+    return size_ - std::min<uint64_t>(size_, position_ - start_);
+  }
+  bool has_header() {
+    size_t left = window_left();
+    return left >= kHeaderBytes || (left != 0 && size_ == kWindowBytes);
+  }
   // The fragment at position_, which moves behind it; false: there is none (bad_).
   bool read_fragment(uint8_t& type, std::string_view& payload) {
-    size_t left = kBlockBytes - position_ % kBlockBytes;
-    if (left < kHeaderBytes) position_ += left;
+    size_t block_left = kBlockBytes - position_ % kBlockBytes;
+    if (block_left < kHeaderBytes) position_ += block_left;
     bad_ = position_;
-    if (position_ + kHeaderBytes > bytes_.size()) return false;
-    Reader header(std::string_view(bytes_).substr(position_, kHeaderBytes));
+    size_t left = window_left();
+    if (left < kHeaderBytes) return false;
+    const char* fragment = window_.get() + (position_ - start_);
+    Reader header(std::string_view(fragment, kHeaderBytes));
     uint32_t checksum = unmask(header.u32());
     size_t low = header.u8(), length = low | static_cast<size_t>(header.u8()) << 8;
     type = header.u8();
-    size_t end = position_ + kHeaderBytes + length;
     bool fits = position_ % kBlockBytes + kHeaderBytes + length <= kBlockBytes;
-    if (!fits || end > bytes_.size() || type == 0 || type > kLast) return false;
-    std::string_view typed(bytes_.data() + position_ + kHeaderBytes - 1, length + 1);
+    if (!fits || kHeaderBytes + length > left || type == 0 || type > kLast) return false;
+    std::string_view typed(fragment + kHeaderBytes - 1, length + 1);
     if (crc32c(typed) != checksum) return false;
     payload = typed.substr(1);
-    position_ = end;
+    position_ += kHeaderBytes + length;
     return true;
   }
 
   bool read_record(LogRecord& out) {
-    std::string batch;
     uint8_t type = 0;
     std::string_view payload;
     if (!read_fragment(type, payload) || type == kMiddle || type == kLast) return false;
-    batch.append(payload);
+    out.batch = payload;
     for (bool whole = type == kWhole; !whole; whole = type == kLast) {
       if (!read_fragment(type, payload) || type == kWhole || type == kFirst) return false;
-      batch.append(payload);
+      out.batch.append(payload);
     }
-    if (batch.size() < kBatchHeaderBytes) return false;
-    Reader header(batch);
+    if (out.batch.size() < kBatchHeaderBytes) return false;
+    Reader header(out.batch);
     out.first = header.u64();
     out.next = out.first + header.u32();
     out.end = position_;
-    out.batch = std::move(batch);
     return true;
   }
 
-  std::string bytes_;
-  size_t position_ = 0;
-  size_t bad_ = 0;  // where the fragment that could not be used begins
+  const UniqueFd file_;
+  const std::unique_ptr<char[]> window_{new char[kWindowBytes]};
+  uint64_t start_ = UINT64_MAX;  // of the window in the log
+  size_t size_ = 0;              // of what it holds
+  uint64_t position_ = 0;
+  uint64_t bad_ = 0;  // where the fragment that could not be used begins
+  Status status_;
 };
 
 }  // namespace
@@ -138,9 +161,9 @@ Result<std::optional<LogGap>> find_log_gap(const std::string& database, uint64_t
   for (const std::string& name : *names) {
     if (!name.ends_with(".log") || std::strtoull(name.c_str(), nullptr, 10) < first_log) continue;
     std::string path = database + "/" + name;
-    Result<std::string> bytes = read_file(path);
-    if (!bytes.ok() && bytes.error().code == ENOENT) continue;  // deleted by its daemon
-    LogReader reader(TRY(std::move(bytes)));
+    Result<UniqueFd> file = open_file(path, O_RDONLY);
+    if (!file.ok() && file.error().code == ENOENT) continue;  // deleted by its daemon
+    LogReader reader(TRY(std::move(file)));
     if (gap) gap->later.push_back(path);
     uint64_t end = 0;
     for (LogRecord record; reader.next(record);) {
@@ -151,6 +174,7 @@ Result<std::optional<LogGap>> find_log_gap(const std::string& database, uint64_t
       else if (record.next > expected)
         expected = record.next, end = record.end;
     }
+    TRY(reader.status());
   }
   return gap;
 }

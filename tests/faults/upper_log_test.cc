@@ -21,15 +21,15 @@ using test_support::TempDir;
 
 constexpr int kLoggedFiles = 60;
 
-// Files 0 to 59, each 1,000 bytes and in a transaction of its own.
-void fill_log(const std::string& directory, int sync_after) {
+// Files 0 to 59, each in a transaction of its own.
+void fill_log(const std::string& directory, int sync_after, size_t size_bytes = 1000) {
   auto upper = open_upper(directory);
   for (int i = 0; i < kLoggedFiles; ++i) {
     Status applied = apply(*upper, [&](Upper::Transaction& t) {
       Ino ino = upper->allocate_ino();
       t.put_name(1, std::to_string(i), {ino, FileType::regular});
-      t.put_inode(ino, regular(Body::small, 1000));
-      t.put_small_body(ino, std::string(1000, static_cast<char>('a' + i % 26)));
+      t.put_inode(ino, regular(Body::small, size_bytes));
+      t.put_small_body(ino, std::string(size_bytes, static_cast<char>('a' + i % 26)));
     });
     ASSERT_TRUE(applied.ok());
     if (i == sync_after) {
@@ -76,6 +76,33 @@ TEST(UpperLog, DamageInTheMiddleIsSaidWhereverItIs) {
     EXPECT_LT(before, static_cast<size_t>(kLoggedFiles));
     std::filesystem::remove_all(dir / "damaged");
   }
+}
+
+// A log is read 256 KiB at a time, and these records cross both such borders and blocks.
+TEST(UpperLog, DamageIsSaidWhereverItIsInALargeLog) {
+  TempDir dir;
+  Random random;
+  constexpr size_t kFileBytes = 15'000, kWindow = 256 * 1024;
+  fill_log(dir / "c", -1, kFileBytes);
+  size_t size = std::filesystem::file_size(only_log(dir / "c"));
+  ASSERT_GT(size, 3 * kWindow);
+  std::vector<size_t> places = {kWindow - 1, kWindow, kWindow + 6, 2 * kWindow + 8,
+                                3 * kWindow - 9};
+  for (int i = 0; i < 10; ++i)
+    places.push_back(random.between(kFileBytes + 1500, size - 2 * kFileBytes - 1500));
+  for (size_t at : places) {
+    std::filesystem::copy(dir / "c", dir / "damaged", std::filesystem::copy_options::recursive);
+    std::string log = only_log(dir / "damaged");
+    damage(log, at);
+    std::optional<LogGap> gap = *find_log_gap(dir / "damaged/upper", 0);
+    ASSERT_TRUE(gap.has_value()) << "byte " << at;
+    EXPECT_EQ(gap->path, log);
+    EXPECT_LE(gap->offset, at);
+    EXPECT_GE(gap->offset + kFileBytes + 1500, at);
+    EXPECT_EQ(Upper::open(dir / "damaged", kFirst, {}).error().code, EUCLEAN) << "byte " << at;
+    std::filesystem::remove_all(dir / "damaged");
+  }
+  EXPECT_EQ(names(*open_upper(dir / "c"), 1).size(), static_cast<size_t>(kLoggedFiles));
 }
 
 TEST(UpperLog, GoesOnWhereItWasCutAsTheSentenceSays) {
