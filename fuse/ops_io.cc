@@ -27,24 +27,21 @@ uint32_t write_flags() {
 // the page cache the kernel does not look at the mode afterwards.
 class ModeWatch {
  public:
-  static Result<ModeWatch> start(fuse_req_t req, Ino ino, Fsetid fsetid) {
-    ModeWatch out{mount_of(req), ino};
-    if (fsetid == Fsetid::has) return out;
-    Attributes file = TRY(out.mount_.overlay.stat(ino)).attributes;
-    out.writer_ = writer_of(req, file, fsetid);
-    out.changes_ = out.writer_ != Writer::privileged && (file.mode & 06000) != 0;
-    return out;
+  ModeWatch(fuse_req_t req, Fsetid fsetid) : req_(req), fsetid_(fsetid) {}
+  WriterOf writer_of() {
+    return [this](const Attributes& file) {
+      Writer writer = layerfs::writer_of(req_, file, fsetid_);
+      changes_ = writer != Writer::privileged;
+      return writer;
+    };
   }
-  Writer writer() const { return writer_; }
-  void changed() const {
-    if (changes_) mount_.forget_attributes(ino_);
+  void changed(Ino ino) const {
+    if (changes_) mount_of(req_).forget_attributes(ino);
   }
 
  private:
-  ModeWatch(Mount& mount, Ino ino) : mount_(mount), ino_(ino) {}
-  Mount& mount_;
-  Ino ino_;
-  Writer writer_ = Writer::privileged;
+  fuse_req_t req_;
+  Fsetid fsetid_;
   bool changes_ = false;
 };
 
@@ -53,12 +50,12 @@ void on_write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off
   answer(req, ino, [&](Mount& mount) -> Status {
     uint32_t flags = write_flags();
     bool kill = (flags & FUSE_WRITE_KILL_SUIDGID) != 0;
-    ModeWatch watch = TRY(ModeWatch::start(req, ino, kill ? Fsetid::lacks : Fsetid::has));
+    ModeWatch watch(req, kill ? Fsetid::lacks : Fsetid::has);
     size_t count = TRY(mount.overlay.write(
-        ino, static_cast<uint64_t>(offset), {data, size}, watch.writer(),
+        ino, static_cast<uint64_t>(offset), {data, size}, watch.writer_of(),
         (flags & FUSE_WRITE_CACHE) != 0 ? Overlay::Times::keep : Overlay::Times::now));
     mount.stats.add_written(count);
-    watch.changed();
+    watch.changed(ino);
     fuse_reply_write(req, count);
     return {};
   });
@@ -67,10 +64,10 @@ void on_write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off
 void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
                   fuse_file_info*) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
-    ModeWatch watch = TRY(ModeWatch::start(req, ino, Fsetid::not_told));
+    ModeWatch watch(req, Fsetid::not_told);
     TRY(mount.overlay.allocate(ino, mode, static_cast<uint64_t>(offset),
-                               static_cast<uint64_t>(length), watch.writer()));
-    watch.changed();
+                               static_cast<uint64_t>(length), watch.writer_of()));
+    watch.changed(ino);
     return reply_ok(req);
   });
 }
@@ -87,11 +84,11 @@ void on_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse
                         fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length,
                         int) noexcept {
   answer(req, to, [&](Mount& mount) -> Status {
-    ModeWatch watch = TRY(ModeWatch::start(req, to, Fsetid::not_told));
+    ModeWatch watch(req, Fsetid::not_told);
     size_t count =
         TRY(mount.overlay.copy_range(from, static_cast<uint64_t>(from_offset), to,
-                                     static_cast<uint64_t>(to_offset), length, watch.writer()));
-    watch.changed();
+                                     static_cast<uint64_t>(to_offset), length, watch.writer_of()));
+    watch.changed(to);
     fuse_reply_write(req, count);
     return {};
   });

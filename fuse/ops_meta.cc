@@ -68,8 +68,9 @@ void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* values, int which,
     bool kill = (which & FATTR_KILL_SUIDGID) != 0;
     bool given_away = changes.uid || changes.gid;  // then the kernel always says kill
     if (kill || given_away) {
-      Attributes file = TRY(mount.overlay.stat(ino)).attributes;
-      changes.writer = writer_of(req, file, given_away ? Fsetid::not_told : Fsetid::lacks);
+      changes.writer_of = [=](const Attributes& file) {
+        return writer_of(req, file, given_away ? Fsetid::not_told : Fsetid::lacks);
+      };
     }
     return reply_attributes(req, TRY(mount.overlay.set_attributes(ino, changes, caller_of(req))));
   });

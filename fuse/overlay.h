@@ -63,6 +63,12 @@ struct Stat {
 // CAP_FSETID leaves them with content as they are; one in the file's group takes setuid, and setgid
 // from files that the group may execute; anybody else takes setgid from all.
 enum class Writer { privileged, member, stranger };
+// Which one it is for a file with these attributes. Asked only about files that have such a bit,
+// since the answer may cost a look at the process; none given: privileged.
+using WriterOf = std::function<Writer(const Attributes& file)>;
+inline Writer ask(const WriterOf& writer_of, const Attributes& file) {
+  return writer_of ? writer_of(file) : Writer::privileged;
+}
 
 struct SetAttributes {
   std::optional<uint32_t> mode;  // 07777
@@ -72,7 +78,7 @@ struct SetAttributes {
   std::optional<Timestamp> atime;
   std::optional<Timestamp> mtime;
   std::optional<Timestamp> ctime;  // the kernel sends it with writeback caching
-  Writer writer = Writer::privileged;
+  WriterOf writer_of;
 };
 
 struct NewNode {
@@ -141,13 +147,13 @@ class Overlay {
   // them when the program wrote, and sends them with SETATTR when they changed.
   enum class Times { now, keep };
   virtual Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes,
-                               Writer writer = Writer::privileged, Times times = Times::now) = 0;
+                               const WriterOf& writer_of = {}, Times times = Times::now) = 0;
   // fallocate(2).
   virtual Status allocate(Ino ino, int mode, uint64_t offset, uint64_t length,
-                          Writer writer = Writer::privileged) = 0;
+                          const WriterOf& writer_of = {}) = 0;
   virtual Result<uint64_t> seek(Ino ino, uint64_t offset, int whence) = 0;  // SEEK_DATA, SEEK_HOLE
   virtual Result<size_t> copy_range(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
-                                    uint64_t length, Writer writer = Writer::privileged) = 0;
+                                    uint64_t length, const WriterOf& writer_of = {}) = 0;
   virtual Status sync(Ino ino) = 0;  // 0: everything
 
   // Directories: entries in a fixed order, without "." and ".."; start with cookie 0. An entry that

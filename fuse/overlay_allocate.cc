@@ -30,7 +30,8 @@ void mark_small(InodeRecord& record, const Allocation& change) {
 
 }  // namespace
 
-Status OverlayImpl::allocate(Ino ino, int mode, uint64_t offset, uint64_t length, Writer writer) {
+Status OverlayImpl::allocate(Ino ino, int mode, uint64_t offset, uint64_t length,
+                             const WriterOf& writer_of) {
   bool keep_size = mode & FALLOC_FL_KEEP_SIZE;
   int what = mode & ~FALLOC_FL_KEEP_SIZE;
   if (length == 0) return Error{EINVAL, "no length"};
@@ -56,7 +57,7 @@ Status OverlayImpl::allocate(Ino ino, int mode, uint64_t offset, uint64_t length
     if (!undone.ok()) log_warning("failed allocation keeps space: {}", undone.error().message);
     return done;
   }
-  TRY(kill_privileges(*tx, ino, record, writer));
+  TRY(kill_privileges(*tx, ino, record, writer_of));
   record.attributes.mtime = record.ctime = now();
   tx->put_inode(ino, record);
   return apply_content(std::move(tx), ino, record, After::nothing);
@@ -95,7 +96,7 @@ Status OverlayImpl::change_allocation(Transaction& tx, Ino ino, InodeRecord& rec
 }
 
 Result<size_t> OverlayImpl::copy_range(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
-                                       uint64_t length, Writer writer) {
+                                       uint64_t length, const WriterOf& writer_of) {
   length = std::min(length, kMaxCopyBytes);
   std::string buffer(std::min(length, kCopyBytes), '\0');
   size_t copied = 0;
@@ -104,7 +105,7 @@ Result<size_t> OverlayImpl::copy_range(Ino from, uint64_t from_offset, Ino to, u
     auto got = read(from, from_offset + copied, part);
     if (!got.ok() && copied == 0) return std::move(got).error();
     if (!got.ok() || *got == 0) break;
-    auto put = write(to, to_offset + copied, {buffer.data(), *got}, writer, Times::now);
+    auto put = write(to, to_offset + copied, {buffer.data(), *got}, writer_of, Times::now);
     if (!put.ok() && copied == 0) return std::move(put).error();
     if (!put.ok()) break;
     copied += *got;

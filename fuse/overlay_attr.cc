@@ -45,14 +45,17 @@ Result<Stat> OverlayImpl::set_attributes(Ino ino, const SetAttributes& changes,
   if (changes.size_bytes) {
     TRY(check_file(attributes.type));
     after = TRY(resize(*tx, ino, record, *changes.size_bytes));
-    TRY(kill_privileges(*tx, ino, record, changes.writer));
+    TRY(kill_privileges(*tx, ino, record, changes.writer_of));
     attributes.mtime = when;
   }
   if (changes.uid || changes.gid) {
-    // Root's chown takes them, too, but not as a stranger's.
+    WriterOf at_least_member = [&](const Attributes& file) {
+      // Root's chown takes them, too, but not as a stranger's.
+      return std::max(ask(changes.writer_of, file), Writer::member);
+    };
+    TRY(kill_privileges(*tx, ino, record, at_least_member));
     attributes.uid = changes.uid.value_or(attributes.uid);
     attributes.gid = changes.gid.value_or(attributes.gid);
-    TRY(kill_privileges(*tx, ino, record, std::max(changes.writer, Writer::member)));
   }
   if (changes.mode) TRY(change_mode(*tx, ino, record, *changes.mode));
   if (changes.atime) record.atime = *changes.atime;

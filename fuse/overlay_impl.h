@@ -77,12 +77,13 @@ class OverlayImpl final : public Overlay {
                    bool clear_sgid) override;
   Status remove_xattr(Ino ino, const std::string& name) override;
   Result<size_t> read(Ino ino, uint64_t offset, std::span<char> out) override;
-  Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes, Writer writer,
+  Result<size_t> write(Ino ino, uint64_t offset, std::string_view bytes, const WriterOf& writer_of,
                        Times times) override;
-  Status allocate(Ino ino, int mode, uint64_t offset, uint64_t length, Writer writer) override;
+  Status allocate(Ino ino, int mode, uint64_t offset, uint64_t length,
+                  const WriterOf& writer_of) override;
   Result<uint64_t> seek(Ino ino, uint64_t offset, int whence) override;
   Result<size_t> copy_range(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
-                            uint64_t length, Writer writer) override;
+                            uint64_t length, const WriterOf& writer_of) override;
   Status sync(Ino ino) override;
   Status list(Ino directory, uint64_t cookie, const DirectoryVisitor& visit) override;
   Status list_plus(Ino directory, uint64_t cookie, const DirectoryVisitorPlus& visit) override;
@@ -191,7 +192,7 @@ class OverlayImpl final : public Overlay {
   Status put_xattr(Transaction& tx, Ino ino, InodeRecord& record, const std::string& name,
                    std::optional<std::string_view> value);
   Status put_access_acl(Transaction& tx, Ino ino, InodeRecord& record, std::string_view value);
-  Status kill_privileges(Transaction& tx, Ino ino, InodeRecord& record, Writer writer);
+  Status kill_privileges(Transaction& tx, Ino ino, InodeRecord& record, const WriterOf& writer_of);
   Status change_mode(Transaction& tx, Ino ino, InodeRecord& record, uint32_t mode);
 
   // overlay_read.cc (inode lock held)

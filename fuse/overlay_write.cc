@@ -145,8 +145,8 @@ Status OverlayImpl::apply_content(std::unique_ptr<Transaction> tx, Ino ino,
   return {};
 }
 
-Result<size_t> OverlayImpl::write(Ino ino, uint64_t offset, std::string_view bytes, Writer writer,
-                                  Times times) {
+Result<size_t> OverlayImpl::write(Ino ino, uint64_t offset, std::string_view bytes,
+                                  const WriterOf& writer_of, Times times) {
   if (offset > kMaxFileBytes || bytes.size() > kMaxFileBytes - offset) {
     return Error{EFBIG, "file too large"};
   }
@@ -160,7 +160,7 @@ Result<size_t> OverlayImpl::write(Ino ino, uint64_t offset, std::string_view byt
     nodes_.clear(ino, kTailClean);
     return std::move(placed).error();
   }
-  TRY(kill_privileges(*tx, ino, record, writer));
+  TRY(kill_privileges(*tx, ino, record, writer_of));
   if (times == Times::now) record.attributes.mtime = record.ctime = now();
   tx->put_inode(ino, record);
   TRY(apply_content(std::move(tx), ino, record, After::nothing));

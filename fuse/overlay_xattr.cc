@@ -23,6 +23,14 @@ std::optional<NodeFact> fact_of(const std::string& name) {
   return std::nullopt;
 }
 
+void take_set_ids(Attributes& file, Writer writer) {
+  if (writer == Writer::privileged) return;
+  uint32_t mode = file.mode & ~04000u;
+  // Without group execute it once was a locking mark, which the group may keep.
+  if ((mode & 010) != 0 || writer == Writer::stranger) mode &= ~02000u;
+  file.mode = static_cast<uint16_t>(mode);
+}
+
 }  // namespace
 
 Result<Xattrs> OverlayImpl::all_xattrs(Ino ino, const std::optional<InodeRecord>& record) {
@@ -140,13 +148,11 @@ Status OverlayImpl::remove_xattr(Ino ino, const std::string& name) {
   return apply(std::move(tx));
 }
 
-Status OverlayImpl::kill_privileges(Transaction& tx, Ino ino, InodeRecord& record, Writer writer) {
+Status OverlayImpl::kill_privileges(Transaction& tx, Ino ino, InodeRecord& record,
+                                    const WriterOf& writer_of) {
   if (!options_.kill_priv || record.attributes.type == FileType::directory) return {};
-  if (writer != Writer::privileged) {
-    uint32_t mode = record.attributes.mode & ~04000u;
-    // Without group execute it once was a locking mark, which the group may keep.
-    if ((mode & 010) != 0 || writer == Writer::stranger) mode &= ~02000u;
-    record.attributes.mode = static_cast<uint16_t>(mode);
+  if ((record.attributes.mode & 06000) != 0) {
+    take_set_ids(record.attributes, ask(writer_of, record.attributes));
   }
   if (nodes_.has(ino, kNoCapability)) return {};
   if (!TRY(find_xattr(ino, record, kCapability))) {

@@ -40,12 +40,12 @@ Result<Stat> ModelFs::set_attributes(Ino ino, const SetAttributes& changes, cons
     if (attributes.type != FileType::regular) return model_error(EINVAL);
     found->content.resize(*changes.size_bytes);
     resized(*found);
-    kill_privileges(*found, changes.writer);
+    kill_privileges(*found, ask(changes.writer_of, attributes));
   }
   if (changes.uid) attributes.uid = *changes.uid;
   if (changes.gid) attributes.gid = *changes.gid;
   if (changes.uid || changes.gid) {
-    kill_privileges(*found, std::max(changes.writer, Writer::member));
+    kill_privileges(*found, std::max(ask(changes.writer_of, attributes), Writer::member));
   }
   if (changes.mode) {
     if (rules_ == Rules::kernel && attributes.type == FileType::symlink) {
@@ -162,8 +162,8 @@ Result<size_t> ModelFs::read(Ino ino, uint64_t offset, std::span<char> out) {
   return length;
 }
 
-Result<size_t> ModelFs::write(Ino ino, uint64_t offset, std::string_view bytes, Writer writer,
-                              Times times) {
+Result<size_t> ModelFs::write(Ino ino, uint64_t offset, std::string_view bytes,
+                              const WriterOf& writer_of, Times times) {
   Node* found = TRY(node(ino));
   if (found->stat.attributes.type == FileType::directory) return model_error(EISDIR);
   if (found->stat.attributes.type != FileType::regular) return model_error(EINVAL);
@@ -173,11 +173,12 @@ Result<size_t> ModelFs::write(Ino ino, uint64_t offset, std::string_view bytes, 
   found->content.replace(offset, bytes.size(), bytes);
   found->stat.attributes.size_bytes = found->content.size();
   if (times == Times::now) changed(*found);
-  kill_privileges(*found, writer);
+  kill_privileges(*found, ask(writer_of, found->stat.attributes));
   return bytes.size();
 }
 
-Status ModelFs::allocate(Ino ino, int mode, uint64_t offset, uint64_t length, Writer writer) {
+Status ModelFs::allocate(Ino ino, int mode, uint64_t offset, uint64_t length,
+                         const WriterOf& writer_of) {
   bool keep_size = mode & FALLOC_FL_KEEP_SIZE;
   int what = mode & ~FALLOC_FL_KEEP_SIZE;
   if (length == 0) return model_error(EINVAL);
@@ -192,7 +193,7 @@ Status ModelFs::allocate(Ino ino, int mode, uint64_t offset, uint64_t length, Wr
   }
   if (!keep_size && offset + length > content.size()) content.resize(offset + length);
   resized(*found);
-  kill_privileges(*found, writer);
+  kill_privileges(*found, ask(writer_of, found->stat.attributes));
   return {};
 }
 
@@ -203,7 +204,7 @@ Result<uint64_t> ModelFs::seek(Ino ino, uint64_t offset, int whence) {
 }
 
 Result<size_t> ModelFs::copy_range(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
-                                   uint64_t length, Writer writer) {
+                                   uint64_t length, const WriterOf& writer_of) {
   if (rules_ == Rules::kernel) {  // it looks at both files first
     TRY(read(from, 0, {}));
     TRY(read(to, 0, {}));
@@ -211,7 +212,7 @@ Result<size_t> ModelFs::copy_range(Ino from, uint64_t from_offset, Ino to, uint6
   std::string bytes(length, '\0');
   bytes.resize(TRY(read(from, from_offset, bytes)));
   if (bytes.empty()) return size_t{0};
-  return write(to, to_offset, bytes, writer, Times::now);
+  return write(to, to_offset, bytes, writer_of, Times::now);
 }
 
 }  // namespace layerfs

@@ -301,20 +301,22 @@ Result<size_t> RealFs::read(Ino ino, uint64_t offset, std::span<char> out) {
   return pread_full(file.get(), out, offset);
 }
 
-Result<size_t> RealFs::write(Ino ino, uint64_t offset, std::string_view bytes, Writer writer,
-                             Times) {
+Result<size_t> RealFs::write(Ino ino, uint64_t offset, std::string_view bytes,
+                             const WriterOf& writer_of, Times) {
   UniqueFd file = TRY(open_file(ino, O_WRONLY));
-  As as = as_writer(writer, TRY(stat(ino)).attributes.gid);
+  Attributes attributes = TRY(stat(ino)).attributes;
+  As as = as_writer(ask(writer_of, attributes), attributes.gid);
   ssize_t size = ::pwrite(file.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
   TRY(result_of(size, "write"));
   return static_cast<size_t>(size);
 }
 
-Status RealFs::allocate(Ino ino, int mode, uint64_t offset, uint64_t length, Writer writer) {
+Status RealFs::allocate(Ino ino, int mode, uint64_t offset, uint64_t length,
+                        const WriterOf& writer_of) {
   Attributes attributes = TRY(stat(ino)).attributes;
   if (attributes.type != FileType::regular) return Error{ENODEV, "not a file"};
   UniqueFd file = TRY(open_file(ino, O_WRONLY));
-  As as = as_writer(writer, attributes.gid);
+  As as = as_writer(ask(writer_of, attributes), attributes.gid);
   return result_of(
       ::fallocate(file.get(), mode, static_cast<off_t>(offset), static_cast<off_t>(length)),
       "fallocate");
@@ -328,7 +330,7 @@ Result<uint64_t> RealFs::seek(Ino ino, uint64_t offset, int whence) {
 }
 
 Result<size_t> RealFs::copy_range(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
-                                  uint64_t length, Writer) {
+                                  uint64_t length, const WriterOf&) {
   UniqueFd source = TRY(open_file(from, O_RDONLY | O_NOATIME));
   UniqueFd target = TRY(open_file(to, O_WRONLY));
   off_t in = static_cast<off_t>(from_offset);

@@ -52,9 +52,10 @@ const std::map<std::string, FileType> kTypes{{"fifo", FileType::fifo},
 const std::map<std::string, int> kXattrFlags{{"create", XATTR_CREATE}, {"replace", XATTR_REPLACE}};
 
 // The optional sixth word of write and of fallocate.
-Writer writer(const std::vector<std::string>& words) {
-  if (words.size() < 6) return Writer::privileged;
-  return words[5] == "stranger" ? Writer::stranger : Writer::member;
+WriterOf writer(const std::vector<std::string>& words) {
+  if (words.size() < 6) return {};
+  bool stranger = words[5] == "stranger";
+  return [=](const Attributes&) { return stranger ? Writer::stranger : Writer::member; };
 }
 
 const std::string& acl_name(const std::string& word) {

@@ -289,7 +289,7 @@ class RandomChanges {
       case 5:
         if (Ino ino = random_file(directory))
           (void)fs_.write(ino, random_.below(150000), random_.bytes(1 + random_.below(60000)),
-                          Writer::member);
+                          [](const Attributes&) { return Writer::member; });
         return;
       case 6:
         if (Ino ino = random_file(directory)) {
