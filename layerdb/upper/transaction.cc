@@ -8,20 +8,59 @@ namespace layerfs {
 namespace key = upper_key;
 
 namespace {
+
 rocksdb::Slice slice(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
+
+// Repeats a batch's changes in another one.
+class Repeat : public rocksdb::WriteBatch::Handler {
+ public:
+  explicit Repeat(rocksdb::WriteBatchWithIndex& into) : into_(into) {}
+  rocksdb::Status PutCF(uint32_t, const rocksdb::Slice& key, const rocksdb::Slice& value) override {
+    return into_.Put(key, value);
+  }
+  rocksdb::Status DeleteCF(uint32_t, const rocksdb::Slice& key) override {
+    return into_.Delete(key);
+  }
+
+ private:
+  rocksdb::WriteBatchWithIndex& into_;
+};
+
 }  // namespace
 
 void UpperTransaction::keep_error(Status status) {
   if (status_.ok()) status_ = std::move(status);
 }
 
+void UpperTransaction::note_key(const std::string& record_key) {
+  Ino number = key::ino(record_key);
+  if (numbers_.empty() || numbers_.back() != number) numbers_.push_back(number);
+}
+
+rocksdb::WriteBatchWithIndex* UpperTransaction::batch_for(const std::string& record_key) {
+  constexpr size_t kFew = 64;  // worth looking through
+  if (numbers_.size() < kFew && std::ranges::count(numbers_, key::ino(record_key)) == 0)
+    return nullptr;
+  if (!indexed_) {
+    indexed_ = std::make_unique<rocksdb::WriteBatchWithIndex>(rocksdb::BytewiseComparator(), 0,
+                                                              /*overwrite_key=*/true);
+    Repeat repeat(*indexed_);
+    rocksdb::Status status = plain_.Iterate(&repeat);
+    if (!status.ok()) keep_error(from_rocksdb(status, "build a transaction"));
+  }
+  return indexed_.get();
+}
+
 void UpperTransaction::put(const std::string& record_key, std::string_view value) {
-  rocksdb::Status status = batch_.Put(record_key, slice(value));
+  note_key(record_key);
+  rocksdb::Status status =
+      indexed_ ? indexed_->Put(record_key, slice(value)) : plain_.Put(record_key, slice(value));
   if (!status.ok()) keep_error(from_rocksdb(status, "build a transaction"));
 }
 
 void UpperTransaction::erase(const std::string& record_key) {
-  rocksdb::Status status = batch_.Delete(record_key);
+  note_key(record_key);
+  rocksdb::Status status = indexed_ ? indexed_->Delete(record_key) : plain_.Delete(record_key);
   if (!status.ok()) keep_error(from_rocksdb(status, "build a transaction"));
 }
 
@@ -33,25 +72,26 @@ void UpperTransaction::erase_all(const std::string& prefix) {
         keys.emplace_back(found);
         return true;
       },
-      &batch_));
+      batch_for(prefix)));
   for (const std::string& found : keys) erase(found);
 }
 
 void UpperTransaction::put_inode(Ino ino, const InodeRecord& record) {
   put(key::of(key::kInode, ino), key::encode_inode(record));
-  inodes_.push_back(ino);
+  inode_changes_.push_back({ino, record});
   if (record.body == Body::file) with_body_.push_back(ino);
 }
 
 void UpperTransaction::delete_inode(Ino ino) {
   frees_ = true;
   std::string record_key = key::of(key::kInode, ino);
-  Result<std::optional<std::string>> bytes = upper_.get(record_key, &batch_);
+  Result<std::optional<std::string>> bytes = upper_.get(record_key, batch_for(record_key));
   if (!bytes.ok()) return keep_error(std::move(bytes).error());
   if (!bytes->has_value()) return;
   Result<InodeRecord> record = key::decode_inode(**bytes);
   if (!record.ok()) return keep_error(std::move(record).error());
   erase(record_key);
+  inode_changes_.push_back({ino, std::nullopt});
   if (record->own_xattrs) erase_all(key::of(key::kXattr, ino));
   if (record->body == Body::small) erase(key::of(key::kSmallBody, ino));
   if (record->body != Body::file) return;
@@ -91,7 +131,7 @@ void UpperTransaction::put_small_body(Ino ino, std::string_view bytes) {
 
 void UpperTransaction::delete_small_body(Ino ino) {
   std::string record_key = key::of(key::kSmallBody, ino);
-  Result<std::optional<std::string>> bytes = upper_.get(record_key, &batch_);
+  Result<std::optional<std::string>> bytes = upper_.get(record_key, batch_for(record_key));
   if (!bytes.ok()) return keep_error(std::move(bytes).error());
   if (bytes->has_value() && !(*bytes)->empty()) moved_to_body_.push_back(ino);
   erase(record_key);
@@ -135,7 +175,7 @@ void UpperTransaction::erase_range(Ino ino, uint64_t end) {
 rocksdb::WriteBatchWithIndex* UpperTransaction::batch_for_ranges(Ino ino) {
   bool changed = std::ranges::count(without_ranges_, ino) > 0 ||
                  std::ranges::count(range_changes_, ino, &RangeChange::ino) > 0;
-  return changed ? &batch_ : nullptr;
+  return changed ? batch_for(key::of(key::kRange, ino)) : nullptr;
 }
 
 void UpperTransaction::clear_ranges(Ino ino, uint64_t from_offset) {

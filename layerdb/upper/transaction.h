@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A transaction of UpperDb: an indexed write batch, so that what one call adds the next one sees.
+// A transaction of UpperDb: a write batch, indexed once a call must see what another one added
+// about the same inode (few do).
 // An error while building (a record that does not parse, a failed read) is kept for apply().
 // Belongs to one thread.
 #pragma once
 
 #include <rocksdb/utilities/write_batch_with_index.h>
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,13 +40,20 @@ class UpperTransaction final : public Upper::Transaction {
 
  private:
   friend class UpperDb;
+  static constexpr size_t kReservedBytes = 512;  // most transactions fit
   void put(const std::string& key, std::string_view value);
   void erase(const std::string& key);
   void erase_all(const std::string& prefix);
   void keep_error(Status status);
+  rocksdb::WriteBatch* batch() { return indexed_ ? indexed_->GetWriteBatch() : &plain_; }
+  void note_key(const std::string& key);
+  // The batch to read through for keys with the number in `key`; null when it says nothing of it.
+  rocksdb::WriteBatchWithIndex* batch_for(const std::string& key);
 
   UpperDb& upper_;
-  rocksdb::WriteBatchWithIndex batch_{rocksdb::BytewiseComparator(), 0, /*overwrite_key=*/true};
+  rocksdb::WriteBatch plain_{kReservedBytes};
+  std::unique_ptr<rocksdb::WriteBatchWithIndex> indexed_;  // then plain_ is done with
+  std::vector<Ino> numbers_;                               // of all keys put and erased
   Status status_;
   bool frees_ = false;  // makes room: let it pass a size limit
   struct RangeChange {
@@ -59,7 +69,11 @@ class UpperTransaction final : public Upper::Transaction {
 
   std::vector<RangeChange> range_changes_;  // for the cache, in order
   std::vector<Ino> without_ranges_;         // deleted inodes
-  std::vector<Ino> inodes_;                 // records put: for the filter
+  struct InodeChange {
+    Ino ino = 0;
+    std::optional<InodeRecord> record;  // nullopt: deleted
+  };
+  std::vector<InodeChange> inode_changes_;  // for the filter and the cache, in order
   std::vector<Ino> directories_;            // names put: for the filter
   std::vector<Ino> with_body_;              // records put that say Body::file
   std::vector<Ino> moved_to_body_;          // small bodies with content that became files

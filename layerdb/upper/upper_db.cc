@@ -27,6 +27,24 @@ bool has_prefix(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
 }
 
+// For reading the keys that start with a prefix. Without a bound an iterator that has passed the
+// last one goes on over whatever was deleted behind it, however much that is.
+class PrefixBound {
+ public:
+  explicit PrefixBound(std::string prefix) : end_(std::move(prefix)) {
+    while (!end_.empty() && end_.back() == '\xff') end_.pop_back();
+    if (!end_.empty()) ++end_.back();
+    slice_ = end_;
+    if (!end_.empty()) options_.iterate_upper_bound = &slice_;
+  }
+  const rocksdb::ReadOptions& options() const { return options_; }
+
+ private:
+  std::string end_;
+  rocksdb::Slice slice_;
+  rocksdb::ReadOptions options_;
+};
+
 }  // namespace
 
 std::unique_ptr<Upper::Transaction> UpperDb::begin() {
@@ -37,7 +55,7 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
   auto& t = static_cast<UpperTransaction&>(*transaction);
   TRY(std::move(t.status_));
   if (options_.read_only) return Error{EROFS, "the upper of '" + directory_ + "' is read-only"};
-  if (!t.frees_) TRY(check_space(t.batch_.GetWriteBatch()->GetDataSize()));
+  if (!t.frees_) TRY(check_space(t.batch()->GetDataSize()));
   TRY(reserve_numbers());
   // A log that says where the bytes went may reach the disk before the bytes do.
   for (Ino ino : t.moved_to_body_)
@@ -54,12 +72,12 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
   }
   for (Ino ino : removed) t.erase(key::of(key::kStaleBody, ino));
   // The filters first: a reader that sees the record must not be told that there is none.
-  for (Ino ino : t.inodes_)
-    if (ino < first_ino_) overridden_.insert(ino);
+  for (const UpperTransaction::InodeChange& change : t.inode_changes_)
+    if (change.record && change.ino < first_ino_) overridden_.insert(change.ino);
   for (Ino directory : t.directories_) directories_.insert(directory);
-  Status status = write(t.batch_.GetWriteBatch());
+  Status status = write(t.batch());
   if (!status.ok() && status.error().code == ENOSPC && t.frees_ && reserve_.give_back())
-    status = write(t.batch_.GetWriteBatch());
+    status = write(t.batch());
   std::lock_guard lock(body_mutex_);
   if (!status.ok()) {
     forget_progress();
@@ -68,6 +86,12 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
   }
   for (Ino ino : t.with_body_) fresh_.erase(ino);
   if (t.frees_) freed_since_compaction_ = true;
+  for (const UpperTransaction::InodeChange& change : t.inode_changes_) {
+    if (change.record)
+      record_cache_.put(change.ino, *change.record);
+    else
+      record_cache_.erase(change.ino);
+  }
   if (!t.range_changes_.empty() || !t.without_ranges_.empty()) range_cache_.advance();
   for (Ino ino : t.without_ranges_) range_cache_.erase(ino);
   for (const UpperTransaction::RangeChange& change : t.range_changes_) {
@@ -134,12 +158,13 @@ Status UpperDb::scan(const std::string& prefix, const std::string& after,
   TRY(reopen_if_lost());
   std::string start = prefix + after;
   bool skip_equal = !after.empty();
+  PrefixBound bound(prefix);
   for (;;) {
     std::vector<std::pair<std::string, std::string>> found;
     {
       std::shared_lock lock(db_mutex_);
       if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
-      std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(rocksdb::ReadOptions()));
+      std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(bound.options()));
       if (batch != nullptr) it.reset(batch->NewIteratorWithBase(it.release()));
       for (it->Seek(start); it->Valid() && found.size() < kScanBatch; it->Next()) {
         std::string_view record_key = view(it->key());
@@ -185,10 +210,11 @@ Status UpperDb::scan_ranges(Ino ino, uint64_t offset,
     return {};
   }
   std::string prefix = key::of(key::kRange, ino);
+  PrefixBound bound(prefix);
   std::shared_lock lock(db_mutex_);
   if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
   std::unique_ptr<rocksdb::Iterator> it(
-      batch->NewIteratorWithBase(db_->NewIterator(rocksdb::ReadOptions())));
+      batch->NewIteratorWithBase(db_->NewIterator(bound.options())));
   for (it->Seek(key::range(ino, offset)); it->Valid() && has_prefix(view(it->key()), prefix);
        it->Next())
     if (!visit(TRY(key::decode_range(view(it->key()), view(it->value()))))) return {};
@@ -198,9 +224,13 @@ Status UpperDb::scan_ranges(Ino ino, uint64_t offset,
 
 Result<std::optional<InodeRecord>> UpperDb::inode(Ino ino) {
   if (ino < first_ino_ && !overridden_.contains(ino)) return std::optional<InodeRecord>();
+  if (std::optional<InodeRecord> cached = record_cache_.find(ino)) return cached;
+  uint64_t version = record_cache_.version(ino);
   std::optional<std::string> bytes = TRY(get(key::of(key::kInode, ino)));
   if (!bytes.has_value()) return std::optional<InodeRecord>();
-  return std::optional(TRY(key::decode_inode(*bytes)));
+  InodeRecord record = TRY(key::decode_inode(*bytes));
+  record_cache_.insert(ino, record, version);
+  return std::optional(std::move(record));
 }
 
 Result<std::optional<UpperName>> UpperDb::name(Ino directory, std::string_view name) {

@@ -35,6 +35,7 @@
 #include "layerdb/upper/ino_set.h"
 #include "layerdb/upper/log_check.h"
 #include "layerdb/upper/range_cache.h"
+#include "layerdb/upper/record_cache.h"
 #include "layerdb/upper/records.h"
 #include "layerdb/upper/reserve.h"
 #include "layerdb/upper/upper.h"
@@ -159,6 +160,7 @@ class UpperDb final : public Upper {
   InoSet directories_;  // directories that have, or had, name records
 
   RangeCache range_cache_;
+  RecordCache record_cache_;
 
   std::mutex body_mutex_;           // guards the members below; then only BodyFiles' own
   std::unordered_set<Ino> fresh_;   // body made, record does not say Body::file yet

@@ -120,7 +120,7 @@ UpperDb::~UpperDb() {
   if (!options_.read_only && !broken_ && boot_noted_) {  // it wrote something
     auto last = std::make_unique<UpperTransaction>(*this);
     note_progress(*last);
-    if (last->batch_.GetWriteBatch()->Count() > 0) (void)write(last->batch_.GetWriteBatch());
+    if (last->batch()->Count() > 0) (void)write(last->batch());
   }
   (void)db_->Close();
   if (all_synced) (void)::unlink(open_mark().c_str());
@@ -192,6 +192,7 @@ Status UpperDb::reopen() {
   std::unique_lock lock(db_mutex_);
   if (db_ != nullptr) (void)db_->Close();
   db_.reset();
+  record_cache_.clear();  // a failing disk may have lost what was written
   Status status = open_database();
   if (!status.ok()) {  // no room to open it for writing: at least go on reading
     rocksdb::DB* db = nullptr;

@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <rocksdb/perf_context.h>
+#include <rocksdb/perf_level.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -102,6 +104,50 @@ TEST(Upper, ListsNamesOfOneDirectoryInBytewiseOrder) {
   EXPECT_TRUE(upper->may_have_names(0x40));
   EXPECT_FALSE(upper->may_have_names(0x41));
   EXPECT_TRUE(upper->may_have_names(0x42));
+}
+
+// Removing a tree empties one directory after the other, and each is listed before it goes.
+TEST(Upper, WhatWasDeletedInOneDirectoryCostsAnotherNothing) {
+  test_support::TempDir dir;
+  auto upper = open_upper(dir.path());
+  auto change = [&](const std::function<void(Upper::Transaction&, const std::string&)>& one) {
+    ASSERT_TRUE(apply(*upper, [&](Upper::Transaction& t) {
+                  for (int i = 0; i < 1000; ++i) one(t, "n" + std::to_string(i));
+                }).ok());
+  };
+  change([](auto& t, const std::string& name) { t.put_name(0x41, name, {9, FileType::fifo}); });
+  change([](auto& t, const std::string& name) { t.delete_name(0x41, name); });
+  ASSERT_TRUE(apply(*upper, [](Upper::Transaction& t) {
+                t.put_name(0x40, "one", {9, FileType::fifo});
+              }).ok());
+  rocksdb::SetPerfLevel(rocksdb::PerfLevel::kEnableCount);
+  rocksdb::get_perf_context()->Reset();
+  EXPECT_EQ(names(*upper, 0x40), std::vector<std::string>{"one"});
+  EXPECT_EQ(rocksdb::get_perf_context()->internal_delete_skipped_count, 0u);
+  EXPECT_EQ(names(*upper, 0x41), std::vector<std::string>());
+  EXPECT_EQ(rocksdb::get_perf_context()->internal_delete_skipped_count, 1000u);
+  rocksdb::SetPerfLevel(rocksdb::PerfLevel::kDisable);
+}
+
+TEST(Upper, ATransactionSeesWhatItSaidOfTheSameInode) {
+  test_support::TempDir dir;
+  auto upper = open_upper(dir.path());
+  ASSERT_TRUE(apply(*upper, [](Upper::Transaction& t) {
+                t.put_xattr(kFirst, "user.old", "1");
+                t.put_inode(kFirst + 1, regular(Body::small, 1));  // stays
+                InodeRecord record = regular(Body::small, 2);
+                record.own_xattrs = true;
+                t.put_inode(kFirst, record);
+                t.put_small_body(kFirst, "ab");
+                t.put_xattr(kFirst, "user.new", "2");
+                t.delete_inode(kFirst);
+                t.put_name(1, "after", {kFirst + 1, FileType::regular});
+              }).ok());
+  EXPECT_FALSE(upper->inode(kFirst)->has_value());
+  EXPECT_EQ(*upper->xattrs(kFirst), Xattrs());
+  EXPECT_EQ(upper->small_body(kFirst).error().code, EUCLEAN);
+  EXPECT_TRUE(upper->inode(kFirst + 1)->has_value());
+  EXPECT_EQ(names(*upper, 1), std::vector<std::string>{"after"});
 }
 
 TEST(Upper, DeletingAnInodeTakesEverythingOfIt) {
