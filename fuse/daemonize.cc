@@ -8,6 +8,7 @@
 
 #include <exception>
 
+#include "layerdb/base/caught.h"
 #include "layerdb/base/coding.h"
 #include "layerdb/base/log.h"
 #include "layerdb/base/sys.h"
@@ -43,8 +44,8 @@ int run_child(UniqueFd pipe, const std::function<Status(const Announce&)>& body)
   Status status;
   try {
     status = body(announce);
-  } catch (const std::exception& e) {
-    status = Error{EIO, e.what()};
+  } catch (...) {
+    status = caught_error();
   }
   if (status.ok()) return 0;
   if (pipe.valid())

@@ -19,6 +19,7 @@
 #include "fuse/mount_options.h"
 #include "fuse/mountpoint.h"
 #include "fuse/session.h"
+#include "layerdb/base/caught.h"
 #include "layerdb/base/log.h"
 #include "layerdb/base/sys.h"
 #include "layerdb/ops/container.h"
@@ -72,7 +73,7 @@ class Daemon {
     signals_ = TRY(take_signals());
     raise_open_file_limit();
     keep_memory_small();
-    Status started = start();
+    Status started = start_or_say_why();
     if (started.ok()) started = announce(container_.name, container_.directory + "/log");
     if (!started.ok()) {
       take_back();
@@ -83,6 +84,14 @@ class Daemon {
   }
 
  private:
+  Status start_or_say_why() {
+    try {
+      return start();
+    } catch (...) {  // no memory, no further thread
+      return caught_error();
+    }
+  }
+
   Status start() {
     TRY(take_container());
     ChainRecord chain = TRY(store_->catalog().chain(container_.chain_id));

@@ -19,6 +19,7 @@
 #include "fuse/late_forgets.h"
 #include "fuse/listeners.h"
 #include "fuse/ops.h"
+#include "layerdb/base/caught.h"
 #include "layerdb/base/sys.h"
 
 namespace layerfs {
@@ -84,6 +85,7 @@ class FuseSession : public Session {
 
   Status mount();
   Status answer_init();
+  Status start_workers();
   Status add_worker();
   void serve(Worker& worker);
   bool take_turn(Worker& worker);
@@ -149,11 +151,9 @@ Status FuseSession::open() {
   TRY(std::move(status));
   mount_.forget_attributes = [this](Ino ino) { send_inval(ino); };
   mount_.catch_up_with_forgets = [this] { catch_up_with_forgets(); };
-  unsigned count = std::clamp(std::thread::hardware_concurrency(), 2u, 4u);
-  for (unsigned i = 0; i < count; ++i) TRY(add_worker());
-  for (auto& worker : workers_)
-    worker->thread = std::thread([this, &worker = *worker] { serve(worker); });
-  return {};
+  status = start_workers();
+  if (!status.ok()) fuse_session_unmount(session_);  // those that have started end
+  return status;
 }
 
 Status FuseSession::mount() {
@@ -235,6 +235,18 @@ ssize_t FuseSession::send(iovec* parts, int count) {
   if (init_message_ != nullptr)
     setxattr_ext_ = add_init_flags(init_message_, parts, count) & FUSE_SETXATTR_EXT;
   return ::writev(t_device, parts, count);
+}
+
+Status FuseSession::start_workers() {
+  unsigned count = std::clamp(std::thread::hardware_concurrency(), 2u, 4u);
+  for (unsigned i = 0; i < count; ++i) TRY(add_worker());
+  try {
+    for (auto& worker : workers_)
+      worker->thread = std::thread([this, &worker = *worker] { serve(worker); });
+  } catch (...) {
+    return caught_error();
+  }
+  return {};
 }
 
 Status FuseSession::add_worker() {

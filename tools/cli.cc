@@ -15,8 +15,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <system_error>
 
+#include "layerdb/base/caught.h"
 #include "layerdb/base/json.h"
 #include "layerdb/base/log.h"
 #include "layerdb/base/sys.h"
@@ -45,29 +45,12 @@ std::atomic<bool> g_cancelled{false};
 
 void on_signal(int) { g_cancelled = true; }
 
-// What the exception that is being handled means to people. Allocates nothing.
-const char* reason() noexcept {
-  static constexpr const char* kNoMemory =
-      "not enough memory or threads; end other programs, or raise the limits (ulimit -v, -u)";
-  try {
-    throw;
-  } catch (const std::bad_alloc&) {
-    return kNoMemory;
-  } catch (const std::system_error& e) {  // by std::thread
-    return e.code() == std::errc::resource_unavailable_try_again ? kNoMemory : e.what();
-  } catch (const std::exception& e) {
-    return e.what();
-  } catch (...) {
-    return "unknown exception";
-  }
-}
-
 // For exceptions that nobody can catch, in threads of ours or of RocksDB's: there was no memory, or
 // no further thread. The process ends as one that was killed does, for which everything on the disk
 // is made, but says why.
 [[noreturn]] void say_why_and_exit() noexcept {
   if (std::current_exception() == nullptr) std::abort();
-  for (std::string_view part : {"layerfs: ", reason(), "\n"}) {
+  for (std::string_view part : {"layerfs: ", caught_reason(), "\n"}) {
     [[maybe_unused]] ssize_t written = ::write(STDERR_FILENO, part.data(), part.size());
   }
   ::_exit(1);
@@ -158,7 +141,7 @@ Status CommandLine::run_chosen() {
   try {
     return chosen_(globals_);
   } catch (...) {
-    return Error{ENOMEM, reason()};
+    return caught_error();
   }
 }
 

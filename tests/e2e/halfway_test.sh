@@ -140,3 +140,28 @@ for mib in 70 90 120 160 220 300 400; do
   assert_fsck
 done
 [ $refused -gt 1 ] || fail "$refused imports had too little memory"
+
+step "too little memory: a mount comes about, or says so and leaves nothing behind"
+refused=0
+mkdir -p "$WORK/mnt/starved"
+for mib in 70 80 90 95 100 105 110 120; do
+  status=0
+  (
+    ulimit -v $((mib * 1024))
+    exec timeout -s KILL 30 "$LAYERFS" --root "$STORE" \
+      mount --container starved base "$WORK/mnt/starved" >"$WORK/starved.out" 2>"$WORK/err"
+  ) || status=$?
+  case $status in
+    0) lf umount starved || umount "$WORK/mnt/starved" ;;
+    1)
+      assert_match "$(cat "$WORK/err")" '^layerfs: .*memory' "a mount with $mib MiB"
+      refused=$((refused + 1))
+      ;;
+    127) assert_match "$(cat "$WORK/err")" 'loading shared libraries' "a mount with $mib MiB" ;;
+    *) fail "status $status with $mib MiB, said '$(cat "$WORK/err")'" ;;
+  esac
+  [ -z "$(mounts_below "$WORK")" ] || fail "still mounted with $mib MiB"
+done
+[ $refused -gt 1 ] || fail "$refused mounts had too little memory"
+cmp "$WORK/tree/large" "$(mount_container base starved)/large"
+lf umount starved
