@@ -104,6 +104,7 @@ Result<std::string> decode_group(GroupId number, std::string_view record, const 
 struct GroupEncoder::State {
   ZSTD_CCtx* alone;
   ZSTD_CCtx* with_bases;
+  std::vector<char> payload = std::vector<char>(kMaxGroupBytes);
 
   explicit State(int level) : alone(new_context(level)), with_bases(new_context(level)) {}
   ~State() {
@@ -130,17 +131,16 @@ Result<std::string> GroupEncoder::encode(GroupId number, std::string_view raw,
       ZSTD_isError(ZSTD_CCtx_refPrefix(context, bases.bytes.data(), bases.bytes.size())))
     return Error{EINVAL, "the bases are no prefix to zstd"};
   // Room for anything smaller than the plain bytes; whatever needs more is stored plain.
-  std::string out = record_header(GroupCodec::zstd, number, raw.size(), bases.numbers);
-  size_t header_size = out.size(), room = raw.size() - 1;
-  out.resize(header_size + room);
-  size_t size = ZSTD_compress2(context, out.data() + header_size, room, raw.data(), raw.size());
+  char* payload = state_->payload.data();
+  size_t room = std::min(raw.size(), state_->payload.size()) - 1;
+  size_t size = ZSTD_compress2(context, payload, room, raw.data(), raw.size());
   if (ZSTD_isError(size) && ZSTD_getErrorCode(size) == ZSTD_error_memory_allocation)
     return Error{ENOMEM, "no memory to compress with"};
-  if (ZSTD_isError(size))
-    return record_header(GroupCodec::plain, number, raw.size(), {}).append(raw);
-  out.resize(header_size + size);
-  out.shrink_to_fit();
-  return out;
+  bool fits = !ZSTD_isError(size);
+  std::string out = fits ? record_header(GroupCodec::zstd, number, raw.size(), bases.numbers)
+                         : record_header(GroupCodec::plain, number, raw.size(), {});
+  out.reserve(out.size() + (fits ? size : raw.size()));
+  return out.append(fits ? std::string_view(payload, size) : raw);
 }
 
 }  // namespace layerfs

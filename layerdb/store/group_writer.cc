@@ -13,7 +13,9 @@ namespace layerfs {
 namespace {
 
 constexpr int kCompressThreads = 2;
-constexpr size_t kMaxQueuedGroups = 24;  // not yet in the table file: 3 MiB of raw bytes
+// Not yet in the table file: at most 9 MiB of raw bytes, enough to go on with while a table is
+// synced and ingested.
+constexpr size_t kMaxQueuedGroups = 96;
 
 }  // namespace
 
@@ -96,7 +98,8 @@ Status GroupWriter::flush() {
   flush_end_ = next_submit_;
   changed_.notify_all();
   changed_.wait(lock, [&] { return !failure_.ok() || first_pending_ == next_submit_; });
-  return failure_;
+  if (!failure_.ok()) return failure_;
+  return similarity_.write_hints();
 }
 
 GroupId GroupWriter::indexed_through() const {
@@ -300,31 +303,32 @@ Status GroupWriter::finish_table(GroupId end) {
   return write_index(end);
 }
 
+// Sorted: RocksDB goes on from the place of the one before (database.cc).
 Status GroupWriter::write_index(GroupId end) {
   constexpr size_t kBatchBytes = 256 << 10;
-  rocksdb::WriteBatch batch;
-  for (GroupId number = first_pending_; number < end; ++number) {
-    std::vector<IndexEntry> entries;
-    {
-      std::lock_guard lock(mutex_);
-      entries.swap(job(number).entries);
-    }
-    for (const IndexEntry& entry : entries) {
-      std::string key = fingerprint_key(entry.fingerprint);
-      std::string record;
-      if (entry.append) {
-        TRY(database_.write(batch));  // the earlier address may be in this very batch
-        batch.Clear();
-        record = TRY(database_.get(Family::chunk_index, key)).value_or("");
-      }
-      append_address(record, {number, entry.offset});
-      batch.Put(database_.handle(Family::chunk_index), key, record);
-    }
-    if (batch.GetDataSize() < kBatchBytes && number + 1 < end) continue;
-    TRY(database_.write(batch));
-    batch.Clear();
+  std::vector<std::pair<IndexEntry, GroupId>> entries;
+  {
+    std::lock_guard lock(mutex_);
+    for (GroupId number = first_pending_; number < end; ++number)
+      for (const IndexEntry& entry : std::exchange(job(number).entries, {}))
+        entries.emplace_back(entry, number);
   }
-  return {};
+  std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
+    return a.first.fingerprint < b.first.fingerprint;
+  });
+  rocksdb::WriteBatch batch;
+  for (const auto& [entry, number] : entries) {
+    std::string key = fingerprint_key(entry.fingerprint);
+    std::string record;
+    if (entry.append || batch.GetDataSize() >= kBatchBytes) {
+      TRY(database_.write(batch));  // the earlier address may be in this very batch
+      batch.Clear();
+    }
+    if (entry.append) record = TRY(database_.get(Family::chunk_index, key)).value_or("");
+    append_address(record, {number, entry.offset});
+    batch.Put(database_.handle(Family::chunk_index), key, record);
+  }
+  return database_.write(batch);
 }
 
 }  // namespace layerfs

@@ -16,33 +16,54 @@ namespace {
 // queued behind it) has never more than this.
 constexpr size_t kMaxRemembered = kTableChunks + 4096;
 constexpr size_t kKeyBytes = 6;
+constexpr int kDroppedBits = 64 - 8 * kKeyBytes;  // of a feature in its key
+constexpr size_t kMaxHints = 131'072;             // 8 MB
 
 constexpr std::array<uint64_t, 256> kFeatureTable = make_gear(0x73696d696c617221);  // "similar!"
+constexpr uint64_t kFeatureLimit = UINT64_MAX / kFeatureSpacing;
+constexpr size_t kParts = 4, kHashedBytes = 64;
+using PartHashes = std::array<uint64_t, kParts>;
+
+inline uint64_t step(uint64_t hash, char byte) {
+  return (hash << 1) + kFeatureTable[static_cast<unsigned char>(byte)];
+}
+
+// Steps through the parts from `i` until a hash is a feature, or to their end; returns where. In a
+// function of its own all it needs stays in registers.
+[[gnu::noinline]] size_t hash_parts(const char* bytes, size_t part_bytes, size_t i,
+                                    PartHashes& hashes) {
+  auto [a, b, c, d] = hashes;
+  do {
+    a = step(a, bytes[i]);
+    b = step(b, bytes[i + part_bytes]);
+    c = step(c, bytes[i + 2 * part_bytes]);
+    d = step(d, bytes[i + 3 * part_bytes]);
+    ++i;
+  } while (i < part_bytes && a > kFeatureLimit && b > kFeatureLimit && c > kFeatureLimit &&
+           d > kFeatureLimit);
+  hashes = {a, b, c, d};
+  return i;
+}
 
 }  // namespace
 
 // Four parts at a time, since each step waits for the one before it; a part begins with the 64
 // bytes before it, which are all that a hash depends on.
 std::vector<uint64_t> group_features(std::string_view raw) {
-  constexpr uint64_t kLimit = UINT64_MAX / kFeatureSpacing;
-  constexpr size_t kParts = 4, kHashedBytes = 64;
   std::vector<uint64_t> features;
-  auto step = [&](uint64_t hash, char byte) {
-    return (hash << 1) + kFeatureTable[static_cast<unsigned char>(byte)];
-  };
   auto take = [&](uint64_t hash) {
-    if (hash <= kLimit) [[unlikely]]
-      features.push_back(splitmix64_finish(hash));
+    if (hash <= kFeatureLimit) features.push_back(splitmix64_finish(hash));
   };
-  uint64_t hashes[kParts] = {};
   size_t part_bytes = raw.size() / kParts;
   if (part_bytes < kHashedBytes) part_bytes = 0;
+  PartHashes hashes = {};
   for (size_t part = 1; part < kParts && part_bytes > 0; ++part)
     for (char byte : raw.substr(part * part_bytes - kHashedBytes, kHashedBytes))
       hashes[part] = step(hashes[part], byte);
-  for (size_t i = 0; i < part_bytes; ++i)
-    for (size_t part = 0; part < kParts; ++part)
-      take(hashes[part] = step(hashes[part], raw[part * part_bytes + i]));
+  for (size_t i = 0; i < part_bytes;) {
+    i = hash_parts(raw.data(), part_bytes, i, hashes);
+    for (uint64_t hash : hashes) take(hash);
+  }
   uint64_t hash = hashes[kParts - 1];
   for (char byte : raw.substr(kParts * part_bytes)) take(hash = step(hash, byte));
   std::sort(features.begin(), features.end());
@@ -91,7 +112,9 @@ Result<std::vector<GroupId>> SimilarityIndex::choose(GroupId number, size_t raw_
   remember(number, std::move(closure));
   // What a base has already is left to the base, of which later groups can build, too.
   if (bases.empty() && !again_) hits.found.assign(features.size(), false);
-  TRY(write(number, features, hits.found));
+  for (size_t i = 0; i < features.size(); ++i)
+    if (!hits.found[i]) hints_[features[i] >> kDroppedBits] = number;
+  if (hints_.size() >= kMaxHints) TRY(write_hints());
   std::reverse(bases.begin(), bases.end());
   return bases;
 }
@@ -108,6 +131,7 @@ Result<bool> SimilarityIndex::settle(GroupId number, size_t raw_bytes,
 void SimilarityIndex::clear() {
   closures_.clear();
   remembered_.clear();
+  hints_.clear();
 }
 
 Result<SimilarityIndex::Hits> SimilarityIndex::look_up(GroupId number,
@@ -115,11 +139,15 @@ Result<SimilarityIndex::Hits> SimilarityIndex::look_up(GroupId number,
   Hits hits;
   rocksdb::PinnableSlice value;
   for (uint64_t feature : features) {
-    value.Reset();
-    Result<bool> found = database_.get(Family::similar, similar_key(feature), value);
-    if (!found.ok() && found.error().code != EUCLEAN) return found.error();
     GroupId group = 0;
-    if (found.ok() && *found) group = decode_similar({value.data(), value.size()}).value_or(0);
+    if (auto it = hints_.find(feature >> kDroppedBits); it != hints_.end()) {
+      group = it->second;
+    } else {
+      value.Reset();
+      Result<bool> found = database_.get(Family::similar, similar_key(feature), value);
+      if (!found.ok() && found.error().code != EUCLEAN) return found.error();
+      if (found.ok() && *found) group = decode_similar({value.data(), value.size()}).value_or(0);
+    }
     if (group >= number) group = 0;  // left by a crash, or not yet recompressed
     hits.found.push_back(group != 0);
     if (group == 0) continue;
@@ -201,13 +229,17 @@ const SimilarityIndex::Closure* SimilarityIndex::remember(GroupId group, Closure
   return &it->second;
 }
 
-Status SimilarityIndex::write(GroupId number, const std::vector<uint64_t>& features,
-                              const std::vector<bool>& skip) {
+// Sorted: RocksDB goes on from the place of the one before (database.cc).
+Status SimilarityIndex::write_hints() {
+  std::vector<std::pair<uint64_t, GroupId>> hints(hints_.begin(), hints_.end());
+  std::sort(hints.begin(), hints.end());
   rocksdb::WriteBatch batch;
-  std::string record = similar_record(number);
-  for (size_t i = 0; i < features.size(); ++i)
-    if (!skip[i]) batch.Put(database_.handle(Family::similar), similar_key(features[i]), record);
-  return database_.write(batch);
+  for (const auto& [key, group] : hints)
+    batch.Put(database_.handle(Family::similar), similar_key(key << kDroppedBits),
+              similar_record(group));
+  TRY(database_.write(batch));
+  hints_.clear();
+  return {};
 }
 
 }  // namespace layerfs

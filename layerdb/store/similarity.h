@@ -63,12 +63,14 @@ class SimilarityIndex {
   SimilarityIndex(Database& database, BaseLimits limits, bool again = false)
       : database_(database), limits_(limits), again_(again) {}
 
-  // The bases for group `number`, the best one last, and writes its features. Numbers ascend.
+  // The bases for group `number`, the best one last; notes its features. Numbers ascend.
   Result<std::vector<GroupId>> choose(GroupId number, size_t raw_bytes,
                                       const std::vector<uint64_t>& features);
   // Group `number` has these bases after all, whatever choose() said. False, and nothing changes:
   // that is more than may be read.
   Result<bool> settle(GroupId number, size_t raw_bytes, const std::vector<GroupId>& bases);
+  // Writes the hints that it keeps back, to write many at once. They are lost otherwise.
+  Status write_hints();
   // Forgets what it knows of groups; choose() may begin with any number again.
   void clear();
 
@@ -93,14 +95,13 @@ class SimilarityIndex {
                        size_t depth = 0);
   Result<std::vector<GroupId>> previous_groups(GroupId number, size_t raw_bytes, Closure& closure);
   const Closure* remember(GroupId group, Closure closure);
-  Status write(GroupId number, const std::vector<uint64_t>& features,
-               const std::vector<bool>& skip);
 
   Database& database_;
   const BaseLimits limits_;
   const bool again_;
   std::unordered_map<GroupId, Closure> closures_;
-  std::deque<GroupId> remembered_;  // in closures_, oldest first
+  std::deque<GroupId> remembered_;               // in closures_, oldest first
+  std::unordered_map<uint64_t, GroupId> hints_;  // by the number that their key is; not yet written
 };
 
 }  // namespace layerfs
