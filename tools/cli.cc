@@ -49,7 +49,8 @@ void on_signal(int) { g_cancelled = true; }
 // no further thread. The process ends as one that was killed does, for which everything on the disk
 // is made, but says why.
 [[noreturn]] void say_why_and_exit() noexcept {
-  if (std::current_exception() == nullptr) std::abort();
+  // On its way an exception may destroy the object of a thread that runs.
+  if (std::current_exception() == nullptr && std::uncaught_exceptions() == 0) std::abort();
   for (std::string_view part : {"layerfs: ", caught_reason(), "\n"}) {
     [[maybe_unused]] ssize_t written = ::write(STDERR_FILENO, part.data(), part.size());
   }

@@ -10,6 +10,7 @@ namespace layerfs {
 const char* caught_reason() noexcept {
   static constexpr const char* kNoMemory =
       "not enough memory or threads; end other programs, or raise the limits (ulimit -v, -u)";
+  if (std::current_exception() == nullptr) return kNoMemory;  // still on its way
   try {
     throw;
   } catch (const std::bad_alloc&) {

@@ -12,6 +12,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <unordered_map>
 
@@ -35,24 +36,22 @@ class LruCache {
     Shard& shard = shard_of(key);
     std::unique_lock lock(shard.mutex);
     if (Pointer hit = shard.touch(key)) return hit;
-    auto [it, mine] = shard.flights.try_emplace(key);
-    if (!mine) {
-      std::shared_ptr<Flight> flight = it->second;
+    auto flight = std::make_shared<Flight>();
+    if (auto [it, mine] = shard.flights.try_emplace(key, flight); !mine) {
+      flight = it->second;
       shard.landed.wait(lock, [&] { return flight->result.has_value(); });
       return *flight->result;
     }
-    std::shared_ptr<Flight> flight = it->second = std::make_shared<Flight>();
     lock.unlock();
-    Result<Loaded> loaded = load();
+    Result<Loaded> loaded = guarded(load);
     lock.lock();
     shard.flights.erase(key);
-    if (loaded.ok()) {
-      shard.insert(key, *loaded, shard_capacity_bytes_);
+    if (loaded.ok())
       flight->result.emplace(loaded->value);
-    } else {
-      flight->result.emplace(loaded.error());
-    }
+    else
+      flight->result.emplace(std::move(loaded).error());
     shard.landed.notify_all();
+    if (loaded.ok()) shard.insert(key, std::move(*loaded), shard_capacity_bytes_);
     return *flight->result;
   }
 
@@ -107,6 +106,16 @@ class LruCache {
       }
     }
   };
+
+  // Others wait for what it returns: it must return.
+  template <typename Load>
+  static Result<Loaded> guarded(Load&& load) {
+    try {
+      return load();
+    } catch (const std::bad_alloc&) {
+      return Error{ENOMEM, "out of memory"};  // short: takes none
+    }
+  }
 
   Shard& shard_of(uint64_t key) { return shards_[key % kShards]; }
 

@@ -144,7 +144,7 @@ done
 step "too little memory: a mount comes about, or says so and leaves nothing behind"
 refused=0
 mkdir -p "$WORK/mnt/starved"
-for mib in 70 80 90 95 100 105 110 120; do
+for mib in 70 80 90 95 100 105 110 115 120 130; do
   status=0
   (
     ulimit -v $((mib * 1024))
@@ -152,7 +152,12 @@ for mib in 70 80 90 95 100 105 110 120; do
       mount --container starved base "$WORK/mnt/starved" >"$WORK/starved.out" 2>"$WORK/err"
   ) || status=$?
   case $status in
-    0) lf umount starved || umount "$WORK/mnt/starved" ;;
+    0)
+      read=0
+      timeout -s KILL 30 cat "$WORK/mnt/starved/large" >/dev/null 2>&1 || read=$?
+      [ $read -le 1 ] || fail "status $read of reading with $mib MiB"
+      lf umount starved || umount "$WORK/mnt/starved"
+      ;;
     1)
       assert_match "$(cat "$WORK/err")" '^layerfs: .*memory' "a mount with $mib MiB"
       refused=$((refused + 1))
