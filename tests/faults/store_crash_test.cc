@@ -10,6 +10,7 @@
 #include "layerdb/ops/gc.h"
 #include "layerdb/ops/remove_image.h"
 #include "layerdb/store/content.h"
+#include "layerdb/store/maintenance.h"
 #include "tests/faults/crashing_disk.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/store_images.h"
@@ -39,15 +40,34 @@ void expect_whole(Store& store) {
   for (const Finding& finding : result.findings) ADD_FAILURE() << finding.to_string();
 }
 
+// Differs every few hundred bytes, so that groups of it become differences from groups of `bytes`.
+std::string next_version(Random& random, std::string bytes) {
+  for (size_t at = random.below(800); at < bytes.size(); at += 400 + random.below(800))
+    bytes.replace(at, 4, random.bytes(4));
+  return bytes;
+}
+
+size_t differences(Store& store) {
+  size_t count = 0;
+  EXPECT_TRUE(for_each_group(store.database(), [&](const GroupInfo& group) {
+                count += group.bases.empty() ? 0 : 1;
+                return true;
+              }).ok());
+  return count;
+}
+
 class StoreCrash : public ::testing::Test {
  protected:
-  // Files named after their content, so that images share what has the same name.
+  // Files named after their content, so that images share what has the same name; "x'" is another
+  // version of "x".
   ImageRecord publish(Store& store, const std::string& reference, const References& files,
                       const std::optional<ImageRecord>& parent = {}) {
     ModelTree diff = empty_model();
     ModelNode& directory = diff.root.children["of " + reference] = model_directory();
     for (const std::string& name : files) {
       std::string& bytes = contents_[name];
+      if (bytes.empty() && name.ends_with("'"))
+        bytes = next_version(random_, contents_.at(name.substr(0, name.size() - 1)));
       if (bytes.empty()) bytes = random_.bytes(70'000);  // a group each
       directory.children[name] = model_file(store, bytes);
     }
@@ -67,7 +87,8 @@ class StoreCrash : public ::testing::Test {
     step();
     publish(*store, "other:1", {"f", "g", "h", "i"});
     step();
-    publish(*store, "part:1", {"f", "j"});
+    publish(*store, "part:1", {"f", "j", "g'"});  // "g" stays as a base
+    EXPECT_GT(differences(*store), 0u);
     step();
     ASSERT_OK(remove_image(*store, "other:1"));  // "f" stays: its table is rewritten
     step();
@@ -78,7 +99,8 @@ class StoreCrash : public ::testing::Test {
     EXPECT_GT(collected.groups, 1u);
     step();
     last_of_gc_ = host.count();
-    publish(*store, "later:1", {"b", "g", "k"});
+    publish(*store, "later:1", {"b", "g", "k", "a'"});
+    EXPECT_GT(differences(*store), 1u);
     step();
     store.reset();
     store = VALUE(Store::open(dir_ / "live"));
@@ -188,7 +210,8 @@ std::string read_layer(Store& store, const Digest& id) {
 TEST_P(StoreFault, LeavesTheStoreAsItWas) {
   auto [code, which] = GetParam();
   HostCalls host(dir_.path());
-  std::string old_bytes = random_.text(200'000), new_bytes = random_.bytes(400'000);
+  std::string old_bytes = random_.text(200'000);
+  std::string new_bytes = random_.bytes(250'000) + next_version(random_, old_bytes);
   auto store = VALUE(Store::open(dir_.path()));
   ASSERT_OK(publish_bytes(*store, old_bytes));
   int failures = 0;
@@ -215,6 +238,7 @@ TEST_P(StoreFault, LeavesTheStoreAsItWas) {
     ASSERT_LT(n, 1000u);
   }
   EXPECT_GT(failures, 5);
+  EXPECT_GT(differences(*store), 0u);
   std::printf("%d publications failed\n", failures);
   EXPECT_EQ(read_layer(*store, sha256(new_bytes)), new_bytes);
   EXPECT_EQ(read_layer(*store, sha256(old_bytes)), old_bytes);
