@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <rocksdb/cache.h>
 #include <rocksdb/filter_policy.h>
+#include <rocksdb/slice_transform.h>
 #include <rocksdb/table.h>
 #include <stdio.h>
 
@@ -58,6 +59,8 @@ rocksdb::Options make_rocksdb_options(rocksdb::Env* env) {
   options.memtable_whole_key_filtering = true;
   options.memtable_prefix_bloom_size_ratio = 0.02;
   options.allow_concurrent_memtable_write = false;  // one writer at a time, mostly
+  // Each kind of key is put near its own last one: new inodes come in order.
+  options.memtable_insert_with_hint_prefix_extractor.reset(rocksdb::NewCappedPrefixTransform(1));
   options.enable_write_thread_adaptive_yield = false;
   options.max_background_jobs = 2;
   options.max_open_files = 64;
