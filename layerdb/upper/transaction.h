@@ -35,6 +35,7 @@ class UpperTransaction final : public Upper::Transaction {
   void clear_ranges(Ino ino, uint64_t from_offset) override;
   void drop_body(Ino ino) override;
   void makes_room() override { frees_ = true; }
+  void replaces() override { replaces_ = true; }
   void put_orphan(Ino ino) override;
   void delete_orphan(Ino ino) override;
 
@@ -55,7 +56,8 @@ class UpperTransaction final : public Upper::Transaction {
   std::unique_ptr<rocksdb::WriteBatchWithIndex> indexed_;  // then plain_ is done with
   std::vector<Ino> numbers_;                               // of all keys put and erased
   Status status_;
-  bool frees_ = false;  // makes room: let it pass a size limit
+  bool frees_ = false;     // makes room: let it pass a size limit
+  bool replaces_ = false;  // takes no more room: this one, too
   struct RangeChange {
     Ino ino = 0;
     uint64_t end = 0;

@@ -124,6 +124,8 @@ class Upper {
     // Something shrinks: to be let past a size limit and into the reserve of a full disk.
     // Deleting implies it.
     virtual void makes_room() = 0;
+    // Only replaces records that are there: to be let past a size limit.
+    virtual void replaces() = 0;
     virtual void put_orphan(Ino ino) = 0;
     virtual void delete_orphan(Ino ino) = 0;
   };

@@ -412,6 +412,14 @@ TEST(Upper, SizeLimitHoldsButRemovingGoesOn) {
   EXPECT_GT(written, 8u);
   EXPECT_LE(written, 17u);
   EXPECT_TRUE(apply(*upper, [](Upper::Transaction& t) { t.put_name(1, "a", {}); }).ok());
+  auto put_large = [&](Upper::Transaction& t) { t.put_xattr(ino, "user.x", block); };
+  Status refused = apply(*upper, put_large);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ENOSPC);
+  EXPECT_TRUE(apply(*upper, [&](Upper::Transaction& t) {
+                put_large(t);
+                t.replaces();
+              }).ok());
   ASSERT_TRUE(upper->remove_body(ino).ok());
   EXPECT_TRUE(upper->write_body(upper->allocate_ino(), 0, block).ok());
 }
