@@ -58,7 +58,7 @@ Result<Stat> OverlayImpl::set_attributes(Ino ino, const SetAttributes& changes,
     attributes.gid = changes.gid.value_or(attributes.gid);
   }
   if (changes.mode) TRY(change_mode(*tx, ino, record, *changes.mode));
-  if (!changes.size_bytes && TRY(find_record(ino))) tx->replaces();
+  if (!changes.size_bytes && (!in_lower(ino) || TRY(find_record(ino)))) tx->replaces();
   if (changes.atime) record.atime = *changes.atime;
   if (changes.mtime) attributes.mtime = *changes.mtime;
   record.ctime = changes.ctime.value_or(when);

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "layerdb/upper/bounded_read.h"
 #include "layerdb/upper/transaction.h"
 
 namespace layerfs {
@@ -26,24 +27,6 @@ std::string_view view(const rocksdb::Slice& slice) { return {slice.data(), slice
 bool has_prefix(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
 }
-
-// For reading the keys that start with a prefix. Without a bound an iterator that has passed the
-// last one goes on over whatever was deleted behind it, however much that is.
-class PrefixBound {
- public:
-  explicit PrefixBound(std::string prefix) : end_(std::move(prefix)) {
-    while (!end_.empty() && end_.back() == '\xff') end_.pop_back();
-    if (!end_.empty()) ++end_.back();
-    slice_ = end_;
-    if (!end_.empty()) options_.iterate_upper_bound = &slice_;
-  }
-  const rocksdb::ReadOptions& options() const { return options_; }
-
- private:
-  std::string end_;
-  rocksdb::Slice slice_;
-  rocksdb::ReadOptions options_;
-};
 
 }  // namespace
 
@@ -158,7 +141,7 @@ Status UpperDb::scan(const std::string& prefix, const std::string& after,
   TRY(reopen_if_lost());
   std::string start = prefix + after;
   bool skip_equal = !after.empty();
-  PrefixBound bound(prefix);
+  BoundedRead bound(end_of_prefix(prefix));
   for (;;) {
     std::vector<std::pair<std::string, std::string>> found;
     {
@@ -210,7 +193,7 @@ Status UpperDb::scan_ranges(Ino ino, uint64_t offset,
     return {};
   }
   std::string prefix = key::of(key::kRange, ino);
-  PrefixBound bound(prefix);
+  BoundedRead bound(end_of_prefix(prefix));
   std::shared_lock lock(db_mutex_);
   if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
   std::unique_ptr<rocksdb::Iterator> it(

@@ -11,6 +11,7 @@
 #include <filesystem>
 
 #include "layerdb/base/log.h"
+#include "layerdb/upper/bounded_read.h"
 #include "layerdb/upper/log_check.h"
 #include "layerdb/upper/transaction.h"
 #include "layerdb/upper/upper_db.h"
@@ -254,16 +255,19 @@ Status UpperDb::check_version(Ino first_ino) {
 }
 
 Status UpperDb::fill_filters() {
-  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(rocksdb::ReadOptions()));
-  std::string end = key::of(key::kInode, first_ino_);
-  for (it->Seek(std::string(1, key::kInode)); it->Valid() && it->key().compare(end) < 0; it->Next())
+  BoundedRead lower_inodes(key::of(key::kInode, first_ino_));
+  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(lower_inodes.options()));
+  for (it->Seek(std::string(1, key::kInode)); it->Valid(); it->Next())
     overridden_.insert(key::ino({it->key().data(), it->key().size()}));
+  if (!it->status().ok()) return from_rocksdb(it->status(), "read '" + database_ + "'");
+  BoundedRead names(end_of_prefix(std::string(1, key::kName)));
+  it.reset(db_->NewIterator(names.options()));
   // One step per name is cheaper than a seek, until a directory proves to be large.
   constexpr int kSteps = 16;
   Ino last = 0;
   int same = 0;
   it->Seek(std::string(1, key::kName));
-  while (it->Valid() && it->key()[0] == key::kName) {
+  while (it->Valid()) {
     Ino directory = key::ino({it->key().data(), it->key().size()});
     if (directory != last) {
       directories_.insert(directory);

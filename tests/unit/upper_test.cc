@@ -129,6 +129,28 @@ TEST(Upper, WhatWasDeletedInOneDirectoryCostsAnotherNothing) {
   rocksdb::SetPerfLevel(rocksdb::PerfLevel::kDisable);
 }
 
+TEST(Upper, OpeningDoesNotWalkOverWhatWasDeleted) {
+  test_support::TempDir dir;
+  {
+    auto upper = open_upper(dir.path());
+    ASSERT_TRUE(apply(*upper, [](Upper::Transaction& t) {
+                  t.put_inode(17, regular(Body::small, 0));
+                  t.put_name(1, "stays", {17, FileType::regular});
+                  for (Ino i = 0; i < 1000; ++i) t.put_inode(kFirst + i, regular(Body::small, 0));
+                }).ok());
+    ASSERT_TRUE(apply(*upper, [](Upper::Transaction& t) {
+                  for (Ino i = 0; i < 1000; ++i) t.delete_inode(kFirst + i);
+                }).ok());
+  }
+  rocksdb::SetPerfLevel(rocksdb::PerfLevel::kEnableCount);
+  rocksdb::get_perf_context()->Reset();
+  auto upper = open_upper(dir.path());
+  EXPECT_EQ(rocksdb::get_perf_context()->internal_delete_skipped_count, 0u);
+  rocksdb::SetPerfLevel(rocksdb::PerfLevel::kDisable);
+  EXPECT_TRUE(upper->inode(17)->has_value());
+  EXPECT_TRUE(upper->may_have_names(1));
+}
+
 TEST(Upper, ATransactionSeesWhatItSaidOfTheSameInode) {
   test_support::TempDir dir;
   auto upper = open_upper(dir.path());
