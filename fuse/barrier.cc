@@ -3,13 +3,16 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sched.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <string_view>
+#include <thread>
 
+#include "layerdb/base/caught.h"
 #include "layerdb/base/sys.h"
 
 namespace layerfs {
@@ -38,19 +41,61 @@ fuse_attr attributes(const fuse_in_header& message) {
   return out;
 }
 
+Result<UniqueFd> open_own(const UniqueFd& root, const std::string& name, int flags) {
+  UniqueFd file(::openat(root.get(), name.c_str(), flags | O_CLOEXEC));
+  if (!file.valid()) return errno_error("the daemon cannot reach its own mount");
+  return file;
+}
+
+// By cachestat(2), which our headers may be too old for. sync_file_range() without need would take
+// from close(2) what it has to tell of earlier pages that could not be written.
+bool nothing_dirty(int fd, uint64_t offset, uint64_t length) {
+  constexpr long kSysCachestat = 451;
+  struct {
+    uint64_t offset, length;
+  } range = {offset, length};
+  struct {
+    uint64_t cached, dirty, under_write_back, evicted, recently_evicted;
+  } found = {};
+  return ::syscall(kSysCachestat, fd, &range, &found, 0) == 0 && found.dirty == 0 &&
+         found.under_write_back == 0;
+}
+
+template <typename Calls>
+Status without_descriptors(const Calls& calls) {
+  Status status;
+  auto body = [&]() noexcept {
+    try {
+      if (::unshare(CLONE_FILES) != 0 || ::close_range(3, ~0U, 0) != 0)
+        status = errno_error("leave the descriptors of other threads");
+      else
+        status = calls();
+    } catch (...) {
+      status = caught_error();
+    }
+  };
+  try {
+    std::thread(body).join();
+  } catch (...) {
+    return caught_error();
+  }
+  return status;
+}
+
 }  // namespace
 
 Barrier::Barrier() {
   uint64_t random[2] = {};
   [[maybe_unused]] ssize_t size = ::getrandom(random, sizeof random, 0);
   prefix_ = fmt::format(".layerfs-barrier-{:016x}{:016x}-", random[0], random[1]);
+  file_prefix_ = prefix_ + "file-";
 }
 
 std::optional<std::string> Barrier::answer(const fuse_in_header& message, size_t size_bytes) const {
   const char* body = reinterpret_cast<const char*>(&message + 1);
   size_t body_bytes = size_bytes - sizeof message;
   if (message.opcode == FUSE_LOOKUP && message.nodeid == FUSE_ROOT_ID) {
-    if (!std::string_view(body, body_bytes).starts_with(prefix_)) return std::nullopt;
+    if (!std::string_view(body, body_bytes).starts_with(file_prefix_)) return std::nullopt;
     fuse_entry_out entry = {};
     entry.nodeid = kBarrierNode;
     entry.attr = attributes(message);
@@ -84,15 +129,53 @@ std::optional<std::string> Barrier::answer(const fuse_in_header& message, size_t
   }
 }
 
+std::optional<Ino> Barrier::inode_of(const fuse_in_header& message, size_t size_bytes) const {
+  if (message.opcode != FUSE_LOOKUP || message.nodeid != FUSE_ROOT_ID) return std::nullopt;
+  std::string_view name(reinterpret_cast<const char*>(&message + 1), size_bytes - sizeof message);
+  name = name.substr(0, name.find('\0'));
+  if (!name.starts_with(prefix_)) return std::nullopt;
+  std::lock_guard lock(mutex_);
+  if (name != inode_name_) return std::nullopt;
+  return inode_;
+}
+
 Status Barrier::write_back(const std::string& mountpoint) {
-  UniqueFd root = TRY(open_file(mountpoint, O_RDONLY | O_DIRECTORY));
-  if (::syncfs(root.get()) != 0) return errno_error("write back '" + mountpoint + "'");
-  std::string name = prefix_ + std::to_string(count_++);
-  UniqueFd file(::openat(root.get(), name.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!file.valid())
-    return errno_error("the daemon cannot reach its own mount at '" + mountpoint + "'");
-  TRY(pwrite_full(file.get(), "x", 0));
-  return sync_file(file.get(), mountpoint);
+  return without_descriptors([&]() -> Status {
+    UniqueFd root = TRY(open_file(mountpoint, O_RDONLY | O_DIRECTORY));
+    if (::syncfs(root.get()) != 0) return errno_error("write back '" + mountpoint + "'");
+    UniqueFd file = TRY(open_own(root, file_prefix_ + std::to_string(count_++), O_WRONLY));
+    TRY(pwrite_full(file.get(), "x", 0));
+    return sync_file(file.get(), mountpoint);
+  });
+}
+
+// An entry is not used again, but the kernel keeps it, and the inode, until it asks for the name
+// and hears that there is none.
+void Barrier::name_inode(const std::string& name, Ino ino) {
+  std::lock_guard lock(mutex_);
+  inode_name_ = name;
+  inode_ = ino;
+}
+
+Status Barrier::write_back(const std::string& mountpoint, Ino ino, uint64_t offset, uint64_t end) {
+  uint64_t length = end == 0 ? 0 : end - offset;
+  std::string name = prefix_ + "inode-" + std::to_string(count_++);
+  name_inode(name, ino);
+  return without_descriptors([&]() -> Status {
+    Result<UniqueFd> root = open_file(mountpoint, O_RDONLY | O_DIRECTORY);
+    if (!root.ok()) return Error{ENOSYS, root.error().message};
+    Result<UniqueFd> file = open_own(*root, name, O_RDONLY);
+    name_inode("", 0);
+    ::faccessat(root->get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW);
+    if (!file.ok()) return Error{ENOSYS, file.error().message};
+    if (nothing_dirty(file->get(), offset, length)) return {};
+    constexpr unsigned kWaitForAll =
+        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    if (::sync_file_range(file->get(), static_cast<off_t>(offset), static_cast<off_t>(length),
+                          kWaitForAll) != 0)
+      return errno_error("write back '" + mountpoint + "'");
+    return {};
+  });
 }
 
 }  // namespace layerfs

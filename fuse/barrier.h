@@ -11,15 +11,27 @@
 //
 // The file has a random name below the root that only this process looks up, and an inode number no
 // overlay gives out. Its messages are answered here and never reach the overlay.
-// Thread-safety: answer() from any thread; write_back() from one thread at a time, not a worker.
+// For a range of one file there is a way that waits for its pages only: sync_file_range(2) on a
+// descriptor of it, which is opened by another name of that kind. (Its messages are the overlay's:
+// inode_of() tells which inode the name stands for, and the session answers with it.)
+//
+// The daemon waits for itself here. If it is killed meanwhile, the wait ends when the kernel closes
+// the connection, and that it does when nobody has /dev/fuse open any more, the waiting thread
+// included. So the calls are made by a thread that has no descriptors but its own.
+//
+// Thread-safety: messages from any thread; each write_back() from one thread at a time, not a
+// worker.
 #pragma once
 
 #include <linux/fuse.h>
 
+#include <atomic>
+#include <mutex>
 #include <optional>
 #include <string>
 
 #include "layerdb/base/result.h"
+#include "layerdb/object/types.h"
 
 namespace layerfs {
 
@@ -30,12 +42,25 @@ class Barrier {
   // The whole reply when the message is for the barrier's file (empty: it wants none).
   std::optional<std::string> answer(const fuse_in_header& message, size_t size_bytes) const;
 
+  // The inode that a message looks up for write_back() of a range. The entry must not be kept.
+  std::optional<Ino> inode_of(const fuse_in_header& message, size_t size_bytes) const;
+
   // Returns when every page that was dirty has been handed to a worker.
   Status write_back(const std::string& mountpoint);
+  // Returns when the pages of [offset, end) that were dirty have been written, by kernels that wait
+  // for it (6.16). end 0: all from offset on. ENOSYS: the mount cannot be reached; other errors:
+  // some could not be written.
+  Status write_back(const std::string& mountpoint, Ino ino, uint64_t offset, uint64_t end);
 
  private:
+  void name_inode(const std::string& name, Ino ino);
+
   std::string prefix_;
-  uint64_t count_ = 0;
+  std::string file_prefix_;
+  std::atomic<uint64_t> count_{0};
+  mutable std::mutex mutex_;  // guards the members below
+  std::string inode_name_;
+  Ino inode_ = 0;
 };
 
 }  // namespace layerfs

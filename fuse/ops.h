@@ -22,5 +22,7 @@ void add_io_callbacks(fuse_lowlevel_ops& ops);
 using RawAnswer = Result<std::string> (*)(Mount& mount, const fuse_in_header* message,
                                           size_t size_bytes);
 RawAnswer raw_answer(uint32_t opcode, bool setxattr_ext);
+// To a LOOKUP under a name that the kernel must not keep: the body of the entry of `ino`.
+Result<std::string> passing_entry(Mount& mount, Ino ino);
 
 }  // namespace layerfs

@@ -72,9 +72,27 @@ void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
   });
 }
 
+// A hole is one only when the kernel has no data for it either.
+Result<uint64_t> seek(Mount& mount, Ino ino, uint64_t offset, int whence) {
+  Overlay& overlay = mount.overlay;
+  uint64_t written_back = 0;  // up to here the kernel has nothing that we do not know
+  for (;;) {
+    Result<uint64_t> found = overlay.seek(ino, offset, whence);
+    if (!found.ok() && found.error().code != ENXIO) return found;
+    if (whence == SEEK_DATA && found.ok() && *found == offset) return found;
+    uint64_t hole = whence == SEEK_HOLE && found.ok() ? *found : offset;
+    if (hole < written_back) return found;
+    Result<uint64_t> data = overlay.seek(ino, hole, SEEK_DATA);
+    // ENOSYS: from now on the kernel takes all of every file for data, which is never wrong.
+    TRY(mount.write_back(ino, hole, data.ok() ? *data : 0));
+    written_back = data.ok() ? *data : ~uint64_t{0};
+  }
+}
+
 void on_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
-    uint64_t found = TRY(mount.overlay.seek(ino, static_cast<uint64_t>(offset), whence));
+    if (offset < 0) return Error{ENXIO, "before the beginning"};
+    uint64_t found = TRY(seek(mount, ino, static_cast<uint64_t>(offset), whence));
     fuse_reply_lseek(req, static_cast<off_t>(found));
     return {};
   });

@@ -118,6 +118,18 @@ Result<std::string> answer_statx(Mount& mount, const fuse_in_header* message, si
 
 }  // namespace
 
+Result<std::string> passing_entry(Mount& mount, Ino ino) {
+  Stat found = TRY(mount.overlay.stat(ino));
+  mount.overlay.refer(ino);
+  fuse_entry_out entry = {};
+  entry.nodeid = ino;
+  entry.attr_valid = static_cast<uint64_t>(kForeverSeconds);
+  entry.attr = raw_attributes(kernel_stat(mount, found));
+  std::string out;
+  append_bytes(out, entry);
+  return out;
+}
+
 RawAnswer raw_answer(uint32_t opcode, bool setxattr_ext) {
   switch (opcode) {
     case FUSE_TMPFILE:

@@ -112,6 +112,8 @@ class Overlay {
   // Names. lookup and the creating calls count one kernel reference on success (see forget).
   virtual Result<Stat> lookup(Ino directory, std::string_view name) = 0;
   virtual void forget(Ino ino, uint64_t count) = 0;
+  // One more reference to an inode that the kernel has, other than by a name.
+  virtual void refer(Ino ino) = 0;
   // Removed inodes whose forget() has not come hold space.
   virtual bool awaits_forgets() const = 0;
   // Gives back, now, what removed inodes hold whose forget() has come.

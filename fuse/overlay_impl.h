@@ -56,6 +56,7 @@ class OverlayImpl final : public Overlay {
 
   Result<Stat> lookup(Ino directory, std::string_view name) override;
   void forget(Ino ino, uint64_t count) override;
+  void refer(Ino ino) override;
   bool awaits_forgets() const override { return nodes_.any_orphan(); }
   void free_removed() override;
   Result<Stat> make(Ino directory, std::string_view name, const NewNode& node,

@@ -63,6 +63,8 @@ Result<Stat> OverlayImpl::lookup(Ino directory, std::string_view name) {
   return out;
 }
 
+void OverlayImpl::refer(Ino ino) { nodes_.remember(ino); }
+
 Result<Ino> OverlayImpl::parent_locked(Ino directory) {
   if (directory == kRootIno) return kRootIno;
   auto record = TRY(find_record(directory));

@@ -39,6 +39,9 @@ struct Mount {
   // Deals with what the kernel has forgotten before it sent the message being answered
   // (late_forgets.h). Set by the session.
   std::function<void()> catch_up_with_forgets = {};
+  // Has the kernel write back what it holds of [offset, end); end 0: all from offset on. Not by
+  // workers (late_seeks.h). ENOSYS where that cannot be done. Set by the session.
+  std::function<Status(Ino, uint64_t offset, uint64_t end)> write_back = {};
 };
 
 inline Mount& mount_of(fuse_req_t req) { return *static_cast<Mount*>(fuse_req_userdata(req)); }

@@ -17,6 +17,7 @@
 
 #include "fuse/held_messages.h"
 #include "fuse/late_forgets.h"
+#include "fuse/late_seeks.h"
 #include "fuse/listeners.h"
 #include "fuse/ops.h"
 #include "layerdb/base/caught.h"
@@ -96,6 +97,9 @@ class FuseSession : public Session {
   bool hold_back(int device, const char* message, size_t size_bytes);
   void answer(int device, const char* message, size_t size_bytes);
   void answer_here(RawAnswer answer, const fuse_in_header* message, size_t size_bytes);
+  Status write_back(Ino ino, uint64_t offset, uint64_t end);
+  template <typename Body>
+  void reply_here(int device, const fuse_in_header& message, const Body& body);
   void send_raw(int device, const std::string& reply);
   void send_inval(Ino ino);
   void send_error(int device, uint64_t unique, int code);
@@ -114,7 +118,12 @@ class FuseSession : public Session {
   const fuse_in_header* init_message_ = nullptr;  // while INIT is being answered
   bool setxattr_ext_ = false;                     // SETXATTR has a form that libfuse does not know
 
+  bool waits_for_pages_ = false;  // the kernel's sync_file_range() on us
+
   HeldMessages held_;
+  LateSeeks late_seeks_{[this](int device, const std::string& message) {
+    answer(device, message.data(), message.size());
+  }};
 };
 
 // What libfuse says while mounting goes into the error sentence, later into the log.
@@ -151,6 +160,9 @@ Status FuseSession::open() {
   TRY(std::move(status));
   mount_.forget_attributes = [this](Ino ino) { send_inval(ino); };
   mount_.catch_up_with_forgets = [this] { catch_up_with_forgets(); };
+  mount_.write_back = [this](Ino ino, uint64_t offset, uint64_t end) {
+    return write_back(ino, offset, end);
+  };
   status = start_workers();
   if (!status.ok()) fuse_session_unmount(session_);  // those that have started end
   return status;
@@ -212,6 +224,9 @@ Status FuseSession::answer_init() {
   if (size < static_cast<ssize_t>(sizeof(fuse_in_header)))
     return errno_error("read the kernel's first message from /dev/fuse");
   init_message_ = reinterpret_cast<const fuse_in_header*>(buffer.get());
+  constexpr uint32_t kMinorOfLinux616 = 44;
+  waits_for_pages_ =
+      reinterpret_cast<const fuse_init_in*>(init_message_ + 1)->minor >= kMinorOfLinux616;
   answer(device_, buffer.get(), static_cast<size_t>(size));
   mount_.stats.count_message(FUSE_INIT);
   init_message_ = nullptr;
@@ -341,6 +356,13 @@ void FuseSession::dispatch(int device, const char* message, size_t size_bytes) {
     if (!reply->empty()) send_raw(device, *reply);
     return;
   }
+  if (std::optional<Ino> ino = barrier_.inode_of(*header, size_bytes))
+    return reply_here(device, *header, [&] { return passing_entry(mount_, *ino); });
+  if (header->opcode == FUSE_LSEEK) {
+    Status taken = late_seeks_.take(device, message, size_bytes);
+    if (!taken.ok()) send_error(device, header->unique, taken.error().code);
+    return;
+  }
   if (held_.holding() && hold_back(device, message, size_bytes)) return;
   answer(device, message, size_bytes);
 }
@@ -373,22 +395,36 @@ void FuseSession::answer(int device, const char* message, size_t size_bytes) {
 }
 
 void FuseSession::answer_here(RawAnswer answer, const fuse_in_header* message, size_t size_bytes) {
+  reply_here(t_device, *message, [&] {
+    return finding_space(mount_, [&] { return answer(mount_, message, size_bytes); });
+  });
+}
+
+// What `body` makes, a Result<std::string>.
+template <typename Body>
+void FuseSession::reply_here(int device, const fuse_in_header& message, const Body& body) {
   fuse_out_header header = {};
-  header.unique = message->unique;
-  Result<std::string> body = Error{EIO, ""};
+  header.unique = message.unique;
+  Result<std::string> made = Error{EIO, ""};
   try {
-    body = finding_space(mount_, [&] { return answer(mount_, message, size_bytes); });
+    made = body();
   } catch (const std::exception& e) {
-    log_error("inode {}: {}", message->nodeid, e.what());
+    log_error("inode {}: {}", message.nodeid, e.what());
   }
   std::string bytes;
-  if (body.ok())
-    bytes = *body;
+  if (made.ok())
+    bytes = *made;
   else
-    header.error = -errno_for_kernel(body.error(), message->nodeid);
+    header.error = -errno_for_kernel(made.error(), message.nodeid);
   header.len = static_cast<uint32_t>(sizeof header + bytes.size());
   bytes.insert(0, reinterpret_cast<const char*>(&header), sizeof header);
-  send_raw(t_device, bytes);
+  send_raw(device, bytes);
+}
+
+Status FuseSession::write_back(Ino ino, uint64_t offset, uint64_t end) {
+  if (!options_.writeback) return {};  // read-only
+  if (!waits_for_pages_) return Error{ENOSYS, "the kernel does not wait for what it writes back"};
+  return barrier_.write_back(options_.mountpoint, ino, offset, end);
 }
 
 void FuseSession::send_raw(int device, const std::string& reply) {
@@ -435,6 +471,7 @@ void FuseSession::thaw() {
 void FuseSession::join() {
   for (auto& worker : workers_)
     if (worker->thread.joinable()) worker->thread.join();
+  late_seeks_.stop();
 }
 
 }  // namespace

@@ -99,6 +99,21 @@ thaw || status=$?
 root=$(mount_container base cold)
 assert_eq "$(cat "$root/own/last")" last "what was written before"
 
+step "kill -9 while SEEK_HOLE, in a frozen mount, waits for what is not written back"
+freeze
+pid=$(lf --json ps | jq -r '.[0].Pid')
+python3 -c 'import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.write(fd, b"x" * 4096)
+os.lseek(fd, 0, os.SEEK_HOLE)' "$root/own/last" 6>&- 2>/dev/null &
+seeker=$!
+held $seeker SEEK_HOLE
+kill -9 "$pid"
+! wait $seeker || fail "SEEK_HOLE succeeded"
+! thaw || fail "the client was not told"
+root=$(mount_container base cold)
+assert_eq "$(cat "$root/own/last")" last "what was not written back is lost"
+
 step "unmounting in vain: open files; then a signal, which detaches, and the last user ends it"
 exec 5<"$root/own/last"
 refuses 'in use' lf umount cold

@@ -35,6 +35,7 @@ def fill(name):
         assert code == errno.ENOSPC, os.strerror(code)
         os.ftruncate(fd, offset)
     os.fsync(fd)  # nothing of it is left to be written: closing it sends no message
+    os.lseek(fd, 0, os.SEEK_HOLE)  # for which the daemon looks it up by another name
     for mode in range(0o600, 0o700):  # attributes of what is there take nothing
         os.chmod("other", mode)
         os.utime("other", (mode, mode))

@@ -20,6 +20,8 @@ seq 1000 >"$T/dir/sub/file"
 for i in $(seq 200); do echo "$i" >"$T/many/$i"; done
 truncate -s 10M "$T/sparse"
 printf x | dd of="$T/sparse" bs=1M seek=5 conv=notrunc status=none
+cp --sparse=always "$T/sparse" "$T/mapped"
+seq 20000 >"$T/log"
 tar -C "$T" -cSf "$WORK/tree.tar" .  # which keeps holes
 lf import "$WORK/tree.tar" img >/dev/null
 M=$(mount_container img c)
@@ -95,6 +97,9 @@ printf y | dd of="$M/sparse" bs=1M seek=3 conv=notrunc status=none
 sync "$M/sparse"
 [ "$(stat -c %b "$M/sparse")" -lt 400 ] || fail "written to: $(stat -c %b "$M/sparse") blocks"
 assert_eq "$(tr -d '\0' <"$M/sparse")" yx "content"
+
+step "holes are holes, also while the kernel has not written back what is in the others"
+python3 "$E2E/unwritten.py" "$M" log mapped
 
 step "a directory is imported with its holes, and leaves with them"
 lf import "$T" fromdir >/dev/null

@@ -27,6 +27,7 @@ class ModelFs final : public Overlay {
 
   Result<Stat> lookup(Ino directory, std::string_view name) override;
   void forget(Ino ino, uint64_t count) override;
+  void refer(Ino ino) override { ++nodes_.at(ino).references; }
   bool awaits_forgets() const override { return false; }
   void free_removed() override {}
   Result<Stat> make(Ino directory, std::string_view name, const NewNode& node,
