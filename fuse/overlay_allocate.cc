@@ -49,6 +49,7 @@ Status OverlayImpl::allocate(Ino ino, int mode, uint64_t offset, uint64_t length
   auto tx = upper_->begin();
   const uint64_t old_size = record.attributes.size_bytes;
   const bool had_body = record.body == Body::file;
+  if (had_body) tx->replaces();
   Status done = change_allocation(*tx, ino, record, {what, keep_size, offset, length});
   if (!done.ok()) {
     // What the host did give before it was full must not stay: nobody could find and free it.

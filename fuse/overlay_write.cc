@@ -155,6 +155,11 @@ Result<size_t> OverlayImpl::write(Ino ino, uint64_t offset, std::string_view byt
   InodeRecord record = TRY(load_file(ino));
   if (bytes.empty()) return size_t{0};
   auto tx = upper_->begin();
+  // What a body file needs beyond the record was, or is, asked of it.
+  bool in_place =
+      record.body == Body::file ||
+      (record.body == Body::small && offset + bytes.size() <= record.attributes.size_bytes);
+  if (in_place) tx->replaces();
   Status placed = place(*tx, ino, record, offset, bytes);
   if (!placed.ok()) {
     nodes_.clear(ino, kTailClean);

@@ -3,10 +3,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <vector>
 
@@ -192,6 +196,31 @@ Result<uint64_t> BodyFiles::size_bytes(Ino ino) {
   struct stat st;
   if (::fstat(file->get(), &st) != 0) return errno_error("stat '" + path(ino) + "'");
   return static_cast<uint64_t>(st.st_size);
+}
+
+Result<bool> BodyFiles::is_allocated(Ino ino, uint64_t offset, uint64_t length) {
+  File file = TRY(open(ino));
+  constexpr size_t kExtents = 32;
+  alignas(fiemap) char buffer[sizeof(fiemap) + kExtents * sizeof(fiemap_extent)];
+  for (uint64_t at = offset, end = offset + length; at < end;) {
+    std::memset(buffer, 0, sizeof buffer);
+    auto* map = reinterpret_cast<fiemap*>(buffer);
+    map->fm_start = at;
+    map->fm_length = end - at;
+    map->fm_extent_count = kExtents;
+    if (::ioctl(file->get(), FS_IOC_FIEMAP, map) != 0) {
+      off_t hole = ::lseek(file->get(), static_cast<off_t>(at), SEEK_HOLE);
+      return hole >= 0 && static_cast<uint64_t>(hole) >= end;
+    }
+    uint64_t before = at;
+    for (uint32_t i = 0; i < map->fm_mapped_extents; ++i) {
+      const fiemap_extent& extent = map->fm_extents[i];
+      if (extent.fe_logical > at) return false;
+      at = std::max<uint64_t>(at, extent.fe_logical + extent.fe_length);
+    }
+    if (at == before) return false;
+  }
+  return true;
 }
 
 Status BodyFiles::remove(Ino ino) {

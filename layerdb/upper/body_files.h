@@ -46,7 +46,10 @@ class BodyFiles {
   Result<uint64_t> seek(Ino ino, uint64_t offset, int whence);
   Result<uint64_t> blocks(Ino ino);  // allocated, in 512 byte units
   Result<uint64_t> size_bytes(Ino ino);
-  Status remove(Ino ino);            // nothing there: success
+  // All of the range has blocks already. (A host that cannot tell of blocks without data, as
+  // allocate() makes them, is taken to have none.)
+  Result<bool> is_allocated(Ino ino, uint64_t offset, uint64_t length);
+  Status remove(Ino ino);  // nothing there: success
 
   Status sync(Ino ino);
   Status sync_all();

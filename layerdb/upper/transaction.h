@@ -58,6 +58,7 @@ class UpperTransaction final : public Upper::Transaction {
   Status status_;
   bool frees_ = false;     // makes room: let it pass a size limit
   bool replaces_ = false;  // takes no more room: this one, too
+  bool adds_ = false;      // unless it did
   struct RangeChange {
     Ino ino = 0;
     uint64_t end = 0;

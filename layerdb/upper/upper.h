@@ -124,7 +124,7 @@ class Upper {
     // Something shrinks: to be let past a size limit and into the reserve of a full disk.
     // Deleting implies it.
     virtual void makes_room() = 0;
-    // Only replaces records that are there: to be let past a size limit.
+    // Only replaces records that are there: to be let past a size limit, unless it marks a range.
     virtual void replaces() = 0;
     virtual void put_orphan(Ino ino) = 0;
     virtual void delete_orphan(Ino ino) = 0;
@@ -155,6 +155,7 @@ class Upper {
   // before the transaction that makes its record say Body::file: it starts empty, whatever a crash
   // left under its number.
   virtual Result<size_t> read_body(Ino ino, uint64_t offset, std::span<char> out) = 0;
+  // What takes no further blocks is let past a size limit.
   virtual Status write_body(Ino ino, uint64_t offset, std::string_view bytes) = 0;
   virtual Status truncate_body(Ino ino, uint64_t size_bytes) = 0;
   virtual Status punch_body(Ino ino, uint64_t offset, uint64_t length) = 0;

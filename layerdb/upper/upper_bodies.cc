@@ -52,8 +52,20 @@ Status UpperDb::ready_body(Ino ino) {
   return {};
 }
 
+// Bytes that take the place of others need no room below the limit.
+Status UpperDb::check_body_space(Ino ino, uint64_t offset, uint64_t length) {
+  TRY(reserve_.take());
+  if (TRY(has_room(length))) return {};
+  std::optional<InodeRecord> record = TRY(inode(ino));
+  if (record.has_value() && record->body == Body::file && !is_doomed(ino)) {
+    Result<bool> in_place = bodies_.is_allocated(ino, offset, length);
+    if (in_place.ok() && *in_place) return {};
+  }
+  return check_space(length);
+}
+
 Status UpperDb::write_body(Ino ino, uint64_t offset, std::string_view bytes) {
-  TRY(check_space(bytes.size()));
+  TRY(check_body_space(ino, offset, bytes.size()));
   TRY(ready_body(ino));
   return bodies_.write(ino, offset, bytes);
 }
@@ -71,7 +83,7 @@ Status UpperDb::punch_body(Ino ino, uint64_t offset, uint64_t length) {
 }
 
 Status UpperDb::allocate_body(Ino ino, uint64_t offset, uint64_t length) {
-  TRY(check_space(length));
+  TRY(check_body_space(ino, offset, length));
   TRY(ready_body(ino));
   return bodies_.allocate(ino, offset, length);
 }
@@ -236,19 +248,21 @@ Result<uint64_t> UpperDb::stored_bytes() {
 // What a change that takes space needs first: the reserve, and room below the limit.
 Status UpperDb::check_space(uint64_t more_bytes) {
   TRY(reserve_.take());
-  if (options_.size_limit_bytes == 0) return {};
-  for (bool reclaimed = false;; reclaimed = true) {
-    if (counted_database_bytes_ == 0 || written_bytes_ > kRecountBytes) {
-      counted_database_bytes_ = TRY(database_bytes());
-      written_bytes_ = 0;
-    }
-    uint64_t used = counted_database_bytes_ + written_bytes_ + TRY(bodies_.allocated_bytes());
-    if (used + more_bytes <= options_.size_limit_bytes) return {};
-    if (reclaimed)
-      return Error{ENOSPC, fmt::format("'{}' has reached its size limit of {} bytes", directory_,
-                                       options_.size_limit_bytes)};
-    TRY(reclaim());
+  if (TRY(has_room(more_bytes))) return {};
+  TRY(reclaim());
+  if (TRY(has_room(more_bytes))) return {};
+  return Error{ENOSPC, fmt::format("'{}' has reached its size limit of {} bytes", directory_,
+                                   options_.size_limit_bytes)};
+}
+
+Result<bool> UpperDb::has_room(uint64_t more_bytes) {
+  if (options_.size_limit_bytes == 0) return true;
+  if (counted_database_bytes_ == 0 || written_bytes_ > kRecountBytes) {
+    counted_database_bytes_ = TRY(database_bytes());
+    written_bytes_ = 0;
   }
+  uint64_t used = counted_database_bytes_ + written_bytes_ + TRY(bodies_.allocated_bytes());
+  return used + more_bytes <= options_.size_limit_bytes;
 }
 
 // Takes back what deleted files still hold: bodies that wait, and records in the database.

@@ -134,6 +134,8 @@ class UpperDb final : public Upper {
   Status reclaim();
   Status ready_body(Ino ino);  // before the first write to a body
   Status check_space(uint64_t more_bytes);
+  Status check_body_space(Ino ino, uint64_t offset, uint64_t length);
+  Result<bool> has_room(uint64_t more_bytes);  // without taking back what is deleted
   Result<uint64_t> database_bytes();
   Result<std::shared_ptr<RangeCache::Ranges>> cached_ranges(Ino ino);
 

@@ -2,7 +2,7 @@
 """removed_space.py DIRECTORY DAEMON_PID: DIRECTORY is in a mount with a size limit of some 20 MB.
 
 What a removed file took is free when unlink(2), or the close(2) of its last descriptor, returns:
-for the next write, and for statfs(2)."""
+for the next write, and for statfs(2). What is there can be written again in its place, however full it is."""
 import errno
 import os
 import signal
@@ -23,6 +23,13 @@ def write(fd, size, offset):
         return 0
     except OSError as error:
         return error.errno
+
+
+def grow():
+    """Writes to "other" what takes more room, and gives it back."""
+    code = write(other, PIECE, PIECE)
+    os.ftruncate(other, PIECE)
+    return code
 
 
 def fill(name):
@@ -53,16 +60,17 @@ assert write(other, PIECE, 0) == 0
 for round in range(8):
     fd = fill("full")
     assert free_bytes() < 2 * PIECE, free_bytes()
-    assert write(other, PIECE, 0) == errno.ENOSPC, "there was room"
+    assert grow() == errno.ENOSPC, "there was room"
+    assert write(other, PIECE, 0) == 0, "bytes in the place of others take no room"
     if round % 2 == 0:
         os.close(fd)
         os.unlink("full")
     else:
         os.unlink("full")
-        assert write(other, PIECE, 0) == errno.ENOSPC, "an open file's space was given away"
+        assert grow() == errno.ENOSPC, "an open file's space was given away"
         os.close(fd)
     if round % 4 < 2:
-        assert write(other, PIECE, 0) == 0, f"round {round}: no space after removing"
+        assert grow() == 0, f"round {round}: no space after removing"
     assert free_bytes() > 15_000_000, f"round {round}: {free_bytes()} bytes free after removing"
 
 # The kernel gives the daemon the write first and then the news that the file is gone.
@@ -75,7 +83,7 @@ for round in range(10):
     os.kill(daemon, signal.SIGSTOP)
     try:
         os.close(fd)
-        writer = threading.Thread(target=lambda: result.append(write(other, PIECE, 0)))
+        writer = threading.Thread(target=lambda: result.append(grow()))
         writer.start()
         time.sleep(0.1)
     finally:
@@ -101,6 +109,7 @@ def write_small(name):
 count = 0
 while write_small(f"small-{count}") == 0:
     count += 1
+assert write_small("small-0") == 0, "a small file cannot be replaced in place"
 for i in range(20):
     os.unlink(f"small-{i}")
 for i in range(10):

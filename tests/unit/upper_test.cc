@@ -433,6 +433,20 @@ TEST(Upper, SizeLimitHoldsButRemovingGoesOn) {
   EXPECT_EQ(status.error().code, ENOSPC);
   EXPECT_GT(written, 8u);
   EXPECT_LE(written, 17u);
+  InodeRecord record;
+  record.attributes.type = FileType::regular;
+  record.body = Body::file;
+  ASSERT_TRUE(apply(*upper, [&](Upper::Transaction& t) {
+                t.put_inode(ino, record);
+                t.replaces();
+              }).ok());
+  EXPECT_TRUE(upper->write_body(ino, 0, block).ok()) << "in the place of other bytes";
+  EXPECT_TRUE(upper->allocate_body(ino, 0, block.size()).ok());
+  ASSERT_TRUE(upper->punch_body(ino, block.size(), block.size()).ok());
+  ASSERT_TRUE(upper->allocate_body(ino, block.size(), block.size()).ok());
+  uint64_t end = (written - 1) * block.size();
+  EXPECT_FALSE(upper->write_body(ino, end - 4096, block).ok()) << "some of it beyond the end";
+  EXPECT_TRUE(upper->write_body(ino, block.size() / 2, block).ok()) << "allocated before";
   EXPECT_TRUE(apply(*upper, [](Upper::Transaction& t) { t.put_name(1, "a", {}); }).ok());
   auto put_large = [&](Upper::Transaction& t) { t.put_xattr(ino, "user.x", block); };
   Status refused = apply(*upper, put_large);
