@@ -38,6 +38,7 @@ class LayerImport {
  public:
   LayerImport(Store& store, LayerWriter& writer, InputStream& input, const std::string& source)
       : source_(source),
+        chunks_(store.chunks()),
         writer_(writer),
         body_(store.chunks(), store.objects()),
         map_(store),
@@ -52,10 +53,12 @@ class LayerImport {
     return reader_.finish();
   }
 
-  Result<LayerRecord> finish(const Digest& diff_id) {
+  // `last`: no other layer follows, and publishing need not wait for the trees.
+  Result<LayerRecord> finish(const Digest& diff_id, bool last) {
     LayerRecord layer;
     layer.tar_bytes = map_.size_bytes();
     Content tar = TRY(map_.finish());
+    if (last) TRY(chunks_.start_flush());
     Result<LayerRecord> tree = writer_.finish();
     if (!tree.ok()) return name_source(tree.error());
     uint64_t tar_bytes = layer.tar_bytes;
@@ -131,6 +134,7 @@ class LayerImport {
   }
 
   const std::string& source_;
+  ChunkStore& chunks_;
   LayerWriter& writer_;
   ContentWriter body_;
   TarMapWriter map_;
@@ -154,7 +158,7 @@ Result<LayerRecord> import_layer_stream(Store& store, const std::optional<ChainR
     return Error{EINVAL,
                  "'" + source_name + "': the archive is cut short, its end marker is missing"};
   }
-  return import.finish(diff_id);
+  return import.finish(diff_id, /*last=*/!expected);
 }
 
 Result<LayerRecord> import_layer_tar(Store& store, const std::optional<ChainRecord>& parent,

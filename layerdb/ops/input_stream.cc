@@ -4,12 +4,15 @@
 #include <archive.h>
 #include <archive_entry.h>
 
+#include <algorithm>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "layerdb/ops/bounded_queue.h"
 #include "layerdb/ops/gunzip.h"
+#include "layerdb/ops/tar_header.h"
+#include "layerdb/ops/tar_reader.h"
 
 namespace layerfs {
 namespace {
@@ -17,7 +20,12 @@ namespace {
 constexpr size_t kReadAheadBlocks = 4;
 constexpr size_t kInputReadBytes = 256 * 1024;
 
-using Block = std::shared_ptr<const std::string>;
+struct Bytes {
+  std::unique_ptr<char[]> data = std::make_unique_for_overwrite<char[]>(kInputBlockBytes);
+  size_t size = 0;
+  std::string_view view() const { return {data.get(), size}; }
+};
+using Block = std::shared_ptr<const Bytes>;
 
 struct ArchiveDeleter {
   void operator()(struct archive* a) const { archive_read_free(a); }
@@ -25,13 +33,40 @@ struct ArchiveDeleter {
 using ArchivePointer = std::unique_ptr<struct archive, ArchiveDeleter>;
 
 // libarchive as a decompressor: every filter it has built in (none that runs a program), except
-// gzip, which comes from gunzip.h.
+// gzip, which comes from gunzip.h. A tar that is not compressed goes past it, uncopied.
 class Decompressor {
  public:
   Decompressor(ByteSource source, const std::string& name)
       : source_(gunzip_source(std::move(source), name)), name_(name), input_(kInputReadBytes) {}
 
   Status open() {
+    while (first_bytes_ < kTarBlockBytes) {
+      size_t n = TRY(source_(input_.data() + first_bytes_, input_.size() - first_bytes_));
+      if (n == 0) break;
+      first_bytes_ += n;
+    }
+    if (first_bytes_ >= kTarBlockBytes &&
+        TarHeader({input_.data(), kTarBlockBytes}).checksum_ok()) {
+      return {};
+    }
+    return open_archive();
+  }
+
+  // Fills `out`; short only at the end.
+  Result<size_t> read(char* out, size_t size) {
+    size_t have = 0;
+    while (have < size && !ended_) {
+      size_t n = TRY(archive_ ? read_archive(out + have, size - have)
+                              : read_source(out + have, size - have));
+      if (n == 0) ended_ = true;
+      have += n;
+    }
+    if (ended_) TRY(drain());
+    return have;
+  }
+
+ private:
+  Status open_archive() {
     archive_.reset(archive_read_new());
     struct archive* a = archive_.get();
     if (a == nullptr) return Error{ENOMEM, "out of memory"};
@@ -57,20 +92,21 @@ class Decompressor {
     return {};
   }
 
-  // Fills `out`; short only at the end.
-  Result<size_t> read(char* out, size_t size) {
-    size_t have = 0;
-    while (have < size && !ended_) {
-      la_ssize_t n = archive_read_data(archive_.get(), out + have, size - have);
-      if (n < 0) return failure();
-      if (n == 0) ended_ = true;
-      have += static_cast<size_t>(n);
-    }
-    if (ended_) TRY(drain());
-    return have;
+  Result<size_t> read_archive(char* out, size_t size) {
+    la_ssize_t n = archive_read_data(archive_.get(), out, size);
+    if (n < 0) return failure();
+    return static_cast<size_t>(n);
   }
 
- private:
+  Result<size_t> read_source(char* out, size_t size) {
+    if (first_bytes_ == 0) return source_(out, size);
+    size_t n = std::min(size, first_bytes_);
+    std::copy_n(input_.data(), n, out);
+    input_.erase(input_.begin(), input_.begin() + static_cast<ptrdiff_t>(n));
+    first_bytes_ -= n;
+    return n;
+  }
+
   // What a filter leaves unread counts for the source's own check of its bytes.
   Status drain() {
     while (TRY(source_(input_.data(), input_.size())) > 0) {
@@ -80,13 +116,14 @@ class Decompressor {
 
   static la_ssize_t read_input(struct archive* a, void* self, const void** buffer) {
     auto& me = *static_cast<Decompressor*>(self);
+    *buffer = me.input_.data();
+    if (me.first_bytes_ > 0) return static_cast<la_ssize_t>(std::exchange(me.first_bytes_, 0));
     Result<size_t> n = me.source_(me.input_.data(), me.input_.size());
     if (!n.ok()) {
       me.source_error_ = std::move(n).error();
       archive_set_error(a, me.source_error_.code, "%s", me.source_error_.message.c_str());
       return -1;
     }
-    *buffer = me.input_.data();
     return static_cast<la_ssize_t>(*n);
   }
 
@@ -99,6 +136,7 @@ class Decompressor {
   ByteSource source_;
   const std::string& name_;
   std::vector<char> input_;
+  size_t first_bytes_ = 0;  // at the start of input_, read to see what they are
   ArchivePointer archive_;
   Error source_error_;
   bool ended_ = false;
@@ -126,17 +164,15 @@ struct InputStream::State {
     Decompressor input(std::move(source), name);
     TRY(input.open());
     for (;;) {
-      auto bytes = std::make_shared<std::string>();
-      bytes->resize(kInputBlockBytes);
-      size_t n = TRY(input.read(bytes->data(), bytes->size()));
-      if (n == 0) return {};
-      bytes->resize(n);
+      auto bytes = std::make_shared<Bytes>();
+      bytes->size = TRY(input.read(bytes->data.get(), kInputBlockBytes));
+      if (bytes->size == 0) return {};
       if (!to_hash.push(bytes) || !to_caller.push(bytes)) return {};
-      if (n < kInputBlockBytes) return {};
+      if (bytes->size < kInputBlockBytes) return {};
     }
   }
   void hash_all() {
-    while (std::optional<Block> next = to_hash.pop()) hash.update(**next);
+    while (std::optional<Block> next = to_hash.pop()) hash.update((*next)->view());
   }
 };
 
@@ -160,12 +196,12 @@ InputStream::~InputStream() {
 
 Result<std::string_view> InputStream::peek() {
   State& s = *state_;
-  if (s.block && s.offset < s.block->size()) return std::string_view(*s.block).substr(s.offset);
+  if (s.block && s.offset < s.block->size) return s.block->view().substr(s.offset);
   if (s.cancelled && *s.cancelled) return Error{EINTR, "interrupted"};
   std::optional<Block> next = s.to_caller.pop();
   s.block = next ? std::move(*next) : nullptr;
   s.offset = 0;
-  if (s.block) return std::string_view(*s.block);
+  if (s.block) return s.block->view();
   if (!s.read_status.ok()) return s.read_status.error();
   return std::string_view();
 }

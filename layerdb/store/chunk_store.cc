@@ -100,6 +100,12 @@ void StoredChunks::forget_indexed() {
   }
 }
 
+Status StoredChunks::start_flush() {
+  TRY(seal());
+  writer_.start_flush();
+  return {};
+}
+
 Status StoredChunks::flush() {
   TRY(seal());
   TRY(writer_.flush());

@@ -58,6 +58,8 @@ class ChunkStore {
   virtual Result<ChunkAddress> put(std::string_view chunk) = 0;
   // All groups so far are ingested and indexed (Store::publish calls it).
   virtual Status flush() = 0;
+  // A hint that flush() comes soon and little before it: begins with it.
+  virtual Status start_flush() { return {}; }
 
   // The decoded bytes of a group, through the cache; shared and immutable. EUCLEAN when missing
   // or damaged. Concurrent misses of one group decode it once.

@@ -24,6 +24,7 @@ class StoredChunks : public ChunkStore {
 
   Result<ChunkAddress> put(std::string_view chunk) override;
   Status flush() override;
+  Status start_flush() override;
   Result<std::shared_ptr<const std::string>> read_group(GroupId group) override;
   void drop_cache() override { cache_.clear(); }
   ChunkStoreCounters counters() const override;

@@ -15,6 +15,7 @@
 #include <chrono>
 #include <thread>
 
+#include "layerdb/base/caught.h"
 #include "layerdb/base/coding.h"
 #include "layerdb/base/sys.h"
 
@@ -103,7 +104,9 @@ rocksdb::DBOptions Database::database_options() const {
   o.info_log = std::make_shared<SilentLogger>();
   o.max_open_files = -1;           // a reader depends on it (header)
   o.max_file_opening_threads = 1;  // each family would start its own, at every mount
-  o.max_background_jobs = 2;
+  // Publishing flushes an import's families together.
+  o.max_background_flushes = 2;
+  o.max_background_compactions = 1;
   o.avoid_flush_during_shutdown = true;
   o.max_bgerror_resume_count = 0;  // an error stays until reopen()
   o.stats_dump_period_sec = 0;
@@ -340,12 +343,24 @@ Status Database::write(rocksdb::WriteBatch& batch) {
 Status Database::flush(std::initializer_list<Family> families) {
   if (options_.read_only) return Error{EROFS, "the store is open for reading only"};
   TRY(usable());
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  for (Family family : families) handles.push_back(handle(family));
-  rocksdb::FlushOptions options;
-  options.allow_write_stall = true;
-  rocksdb::Status s = db_->Flush(options, handles);
-  if (!s.ok()) return rocksdb_error(s, "write to the store at '" + path_ + "'");
+  std::vector<Status> done(families.size());
+  auto flush_one = [&](size_t i) {
+    try {
+      rocksdb::FlushOptions options;
+      options.allow_write_stall = true;
+      rocksdb::Status s = db_->Flush(options, handle(families.begin()[i]));
+      if (!s.ok()) done[i] = rocksdb_error(s, "write to the store at '" + path_ + "'");
+    } catch (...) {
+      done[i] = caught_error();
+    }
+  };
+  {
+    // One call of RocksDB's with several families would flush one after the other.
+    std::vector<std::jthread> others;
+    for (size_t i = 1; i < families.size(); ++i) others.emplace_back(flush_one, i);
+    flush_one(0);
+  }
+  for (Status& status : done) TRY(std::move(status));
   return {};
 }
 

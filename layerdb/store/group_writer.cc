@@ -13,9 +13,8 @@ namespace layerfs {
 namespace {
 
 constexpr int kCompressThreads = 2;
-// Not yet in the table file: at most 9 MiB of raw bytes, enough to go on with while a table is
-// synced and ingested.
-constexpr size_t kMaxQueuedGroups = 96;
+constexpr size_t kMaxQueuedGroups = 384;    // not compressed; mostly in the groups' cache, too
+constexpr size_t kMaxQueuedRecords = 1024;  // not in the table file, about 20 MB; with those above
 
 }  // namespace
 
@@ -59,7 +58,7 @@ void GroupWriter::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
-    changed_.notify_all();
+    wake_all();
   }
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
@@ -84,22 +83,46 @@ Status GroupWriter::submit(Bytes raw, std::vector<IndexEntry> entries) {
   if (database_.read_only()) return Error{EROFS, "the store is open for reading only"};
   if (threads_.empty()) start();
   std::unique_lock lock(mutex_);
-  changed_.wait(lock,
-                [&] { return !failure_.ok() || next_submit_ - next_write_ < kMaxQueuedGroups; });
+  room_.wait(lock, [&] { return !failure_.ok() || !full(); });
   if (!failure_.ok()) return failure_;
   jobs_.push_back({std::move(raw), nullptr, std::move(entries)});
   ++next_submit_;
-  changed_.notify_all();
+  submitted_.notify_one();
   return {};
 }
 
-Status GroupWriter::flush() {
-  std::unique_lock lock(mutex_);
+void GroupWriter::start_flush() {
+  std::lock_guard lock(mutex_);
   flush_end_ = next_submit_;
-  changed_.notify_all();
-  changed_.wait(lock, [&] { return !failure_.ok() || first_pending_ == next_submit_; });
-  if (!failure_.ok()) return failure_;
-  return similarity_.write_hints();
+  recorded_.notify_one();
+}
+
+Status GroupWriter::flush() {
+  start_flush();
+  auto wait_until = [&](const GroupId& reached) -> Status {
+    std::unique_lock lock(mutex_);
+    room_.wait(lock, [&] { return !failure_.ok() || reached == next_submit_; });
+    return failure_;
+  };
+  TRY(wait_until(next_choose_));
+  TRY(similarity_.write_hints());  // while the table is synced
+  return wait_until(first_pending_);
+}
+
+bool GroupWriter::full() const {
+  return next_submit_ - next_compress_ >= kMaxQueuedGroups ||
+         next_submit_ - next_write_ >= kMaxQueuedRecords;
+}
+
+// Who waits in submit() is woken once for many groups.
+bool GroupWriter::half_empty() const {
+  return next_submit_ - next_compress_ <= kMaxQueuedGroups / 2 &&
+         next_submit_ - next_write_ <= kMaxQueuedRecords / 2;
+}
+
+void GroupWriter::wake_all() {
+  for (std::condition_variable* waiting : {&submitted_, &turn_, &recorded_, &room_})
+    waiting->notify_all();
 }
 
 GroupId GroupWriter::indexed_through() const {
@@ -122,7 +145,7 @@ GroupWriter::Pending GroupWriter::find(GroupId number) const {
 void GroupWriter::fail(Error error) {
   std::lock_guard lock(mutex_);
   if (failure_.ok()) failure_ = std::move(error);
-  changed_.notify_all();
+  wake_all();
 }
 
 void GroupWriter::compress_loop() {
@@ -130,8 +153,8 @@ void GroupWriter::compress_loop() {
   while (true) {
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock,
-                    [&] { return stopping_ || !failure_.ok() || next_compress_ < next_submit_; });
+      submitted_.wait(lock,
+                      [&] { return stopping_ || !failure_.ok() || next_compress_ < next_submit_; });
       if (stopping_ || !failure_.ok()) return;
     }
     Status status = compress_next(encoders);
@@ -147,6 +170,7 @@ Status GroupWriter::compress_next(Encoders& encoders) {
     std::lock_guard lock(mutex_);
     if (next_compress_ == next_submit_) return {};  // the other thread has it
     number = next_compress_++;
+    if (half_empty()) room_.notify_all();
     raw = job(number).raw;
   }
   std::string made;
@@ -164,7 +188,7 @@ Status GroupWriter::compress_next(Encoders& encoders) {
   stored_bytes_ += record->size();
   done.record = std::move(record);
   done.raw = nullptr;
-  if (number == next_write_) changed_.notify_all();
+  if (number == next_write_) recorded_.notify_one();
   return {};
 }
 
@@ -218,20 +242,21 @@ Result<std::optional<std::string>> GroupWriter::present_record(GroupId number) {
 
 Status GroupWriter::wait_to_choose(GroupId number) {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return stopping_ || !failure_.ok() || next_choose_ == number; });
+  turn_.wait(lock, [&] { return stopping_ || !failure_.ok() || next_choose_ == number; });
   if (stopping_ || !failure_.ok()) return Error{ECANCELED, "the import was given up"};
   return {};
 }
 
 void GroupWriter::chosen() {
   std::lock_guard lock(mutex_);
-  ++next_choose_;
-  changed_.notify_all();
+  if (++next_choose_ == next_submit_) room_.notify_all();
+  turn_.notify_all();
 }
 
 // A base that turns out to be damaged is none.
 Result<GroupBases> GroupWriter::read_bases(const std::vector<GroupId>& numbers) {
   GroupBases bases;
+  bases.bytes.reserve(numbers.size() * kGroupLimitBytes);
   for (GroupId number : numbers) {
     Result<Bytes> raw = read_(number);
     if (!raw.ok() && raw.error().code == EUCLEAN) continue;
@@ -251,7 +276,7 @@ void GroupWriter::table_loop() {
         return next_write_ < next_submit_ && job(next_write_).record != nullptr;
       };
       auto flush_due = [&] { return flush_end_ == next_write_ && first_pending_ < next_write_; };
-      changed_.wait(lock, [&] { return stopping_ || record_ready() || flush_due(); });
+      recorded_.wait(lock, [&] { return stopping_ || record_ready() || flush_due(); });
       if (stopping_) return;
       number = next_write_;
       if (record_ready()) {
@@ -274,7 +299,7 @@ void GroupWriter::table_loop() {
       jobs_.erase(jobs_.begin(), jobs_.begin() + static_cast<ptrdiff_t>(number - first_pending_));
       first_pending_ = number;
     }
-    changed_.notify_all();
+    if (finish || half_empty()) room_.notify_all();
   }
 }
 

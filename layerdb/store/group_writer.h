@@ -6,9 +6,11 @@
 // kTableBytes, ingests it and then writes the index entries of its groups. A group can be read
 // back from here until both are done (is_indexed), then from the database.
 //
-// The queue is bounded: submit() waits when compression falls behind. The first failure stays:
-// submit() and flush() return it until discard(). Threads start with the first group. Numbers are
-// consecutive; the same groups give the same records whatever the threads do.
+// Both queues are bounded: submit() waits when compression or the disk falls behind, until there is
+// room for some. What waits for compression is long enough to keep both threads busy while the
+// caller builds trees, records that wait are enough to go on with while a table is synced. The
+// first failure stays: submit() and flush() return it until discard(). Threads start with the first
+// group. Numbers are consecutive; the same groups give the same records whatever the threads do.
 //
 // Recompressing (recompress.h) gives groups that exist a new record where that is smaller. What a
 // group's record turns out to build on counts for the groups after it, so a group chooses its bases
@@ -65,6 +67,8 @@ class GroupWriter {
   // Gives the group next_number(). Without bytes: that number gets no group.
   Status submit(Bytes raw, std::vector<IndexEntry> entries);
   Status flush();
+  // Begins what flush() does and does not wait for it.
+  void start_flush();
   // Drops what is not ingested and forgets a failure; the next group gets number `next`.
   void discard(GroupId next);
 
@@ -106,6 +110,9 @@ class GroupWriter {
   Status finish_table(GroupId end);
   Status write_index(GroupId end);
   void fail(Error error);
+  void wake_all();
+  bool full() const;
+  bool half_empty() const;
   Job& job(GroupId number) { return jobs_[number - first_pending_]; }
 
   Database& database_;
@@ -121,9 +128,12 @@ class GroupWriter {
   uint64_t table_chunks_ = 0;
 
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Job> jobs_;   // first_pending_ <= number < next_submit_
-  GroupId first_pending_;  // ingested and indexed below
+  std::condition_variable submitted_;  // the compressing threads wait
+  std::condition_variable turn_;       // for next_choose_
+  std::condition_variable recorded_;   // the table thread waits
+  std::condition_variable room_;       // submit() waits, and flush()
+  std::deque<Job> jobs_;               // first_pending_ <= number < next_submit_
+  GroupId first_pending_;              // ingested and indexed below
   GroupId next_compress_;  // first_pending_ <= next_write_ <= next_compress_ <= next_submit_
   GroupId next_choose_;    // next_write_ <= next_choose_ <= next_compress_
   GroupId next_write_;     // in the table file below

@@ -2,7 +2,9 @@
 #include "layerdb/store/store.h"
 
 #include <algorithm>
+#include <thread>
 
+#include "layerdb/base/caught.h"
 #include "layerdb/base/log.h"
 #include "layerdb/base/sys.h"
 #include "layerdb/store/catalog_impl.h"
@@ -79,9 +81,19 @@ Catalog& Store::catalog() { return *state_->catalog; }
 Database& Store::database() { return *state_->database; }
 
 Status Store::State::write(const CatalogBatch& batch) {
-  TRY(chunks->flush());
-  TRY(database->flush(
-      {Family::chunk_index, Family::similar, Family::objects, Family::object_index}));
+  Status objects_status;
+  {
+    std::jthread other([&] {
+      try {
+        objects_status = database->flush({Family::objects, Family::object_index});
+      } catch (...) {
+        objects_status = caught_error();
+      }
+    });
+    TRY(chunks->flush());
+    TRY(database->flush({Family::chunk_index, Family::similar}));
+  }
+  TRY(std::move(objects_status));
   TRY(catalog->write(batch, {chunks->next_group(), objects->next_object(), objects->next_link()}));
   return database->flush({Family::catalog});
 }

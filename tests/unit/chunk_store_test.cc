@@ -66,6 +66,23 @@ TEST_F(ChunkStoreTest, SharesEqualChunks) {
   EXPECT_EQ(at(first, a.size()), a);
 }
 
+TEST_F(ChunkStoreTest, GoesOnAfterFlushingBegan) {
+  Random random;
+  std::vector<std::string> chunks;
+  std::vector<ChunkAddress> addresses;
+  for (int i = 0; i < 40; ++i) {
+    chunks.push_back(random.bytes(30'000));
+    addresses.push_back(put(chunks.back()));
+    if (i % 10 == 9) ASSERT_OK(chunks_->start_flush());
+  }
+  EXPECT_TRUE(same(put(chunks[0]), addresses[0]));
+  reopen();
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    EXPECT_TRUE(same(put(chunks[i]), addresses[i]));
+    EXPECT_EQ(at(addresses[i], chunks[i].size()), chunks[i]);
+  }
+}
+
 TEST_F(ChunkStoreTest, ReadsAgainWhatWasDropped) {
   std::string bytes = Random().bytes(20'000);
   ChunkAddress address = put(bytes);
