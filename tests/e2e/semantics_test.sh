@@ -22,6 +22,8 @@ truncate -s 10M "$T/sparse"
 printf x | dd of="$T/sparse" bs=1M seek=5 conv=notrunc status=none
 cp --sparse=always "$T/sparse" "$T/mapped"
 seq 20000 >"$T/log"
+mkdir "$T/names"
+(cd "$T/names" && seq 0 2999 | xargs touch)
 tar -C "$T" -cSf "$WORK/tree.tar" .  # which keeps holes
 lf import "$WORK/tree.tar" img >/dev/null
 M=$(mount_container img c)
@@ -100,6 +102,11 @@ assert_eq "$(tr -d '\0' <"$M/sparse")" yx "content"
 
 step "holes are holes, also while the kernel has not written back what is in the others"
 python3 "$E2E/unwritten.py" "$M" log mapped
+
+step "mappings, record locks and listings that others share"
+python3 "$E2E/shared.py" "$M"
+remount
+python3 "$E2E/shared.py" "$M" --again
 
 step "a directory is imported with its holes, and leaves with them"
 lf import "$T" fromdir >/dev/null
