@@ -37,14 +37,17 @@ def losses(results):
 def markdown(results):
     out = ["# Storage", "", results["machine"], ""]
     out += [f"- {name}: {described}" for name, described in results["peers"].items()]
-    out += ["", f"Medians of {results['rounds']} rounds (slow ones: one). MB are 10^6 bytes."]
+    rounds = [len(e["store"]) for es in results["results"].values() for e in es.values()]
+    out += ["", f"Medians of {min(rounds, default=0)} to {max(rounds, default=0)} rounds. "
+            "MB are 10^6 bytes."]
     for name, corpus in results["corpora"].items():
         entries = results["results"].get(name, {})
         out += ["", f"## {name}: {corpus['title']}, {corpus['bytes'] / 1e6:.0f} MB", "",
                 "| | MB stored | of the smallest | CPU s | wall s | peak MB | restore CPU s | "
                 "wall s | MB/s |", "|---|---|---|---|---|---|---|---|---|"]
         best = min((e["bytes"] for e in entries.values()), default=1)
-        out += [row(peer, entry, corpus, best) for peer, entry in entries.items()]
+        out += [row(peer, entries[peer], corpus, best) for peer in results["peers"]
+                if peer in entries]
         out += ["", "Deduplication alone, before compression: "
                 + ", ".join(f"{kind} {size / 1e6:.0f} MB" for kind, size in corpus["limits"].items())]
     out += ["", "## Where layerfs loses", ""] + (losses(results) or ["- nowhere"])
