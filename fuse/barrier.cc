@@ -143,10 +143,14 @@ Status Barrier::write_back(const std::string& mountpoint) {
   return without_descriptors([&]() -> Status {
     UniqueFd root = TRY(open_file(mountpoint, O_RDONLY | O_DIRECTORY));
     if (::syncfs(root.get()) != 0) return errno_error("write back '" + mountpoint + "'");
-    UniqueFd file = TRY(open_own(root, file_prefix_ + std::to_string(count_++), O_WRONLY));
-    TRY(pwrite_full(file.get(), "x", 0));
-    return sync_file(file.get(), mountpoint);
+    return pass_all_earlier(root, mountpoint);
   });
+}
+
+Status Barrier::pass_all_earlier(const UniqueFd& root, const std::string& mountpoint) {
+  UniqueFd file = TRY(open_own(root, file_prefix_ + std::to_string(count_++), O_WRONLY));
+  TRY(pwrite_full(file.get(), "x", 0));
+  return sync_file(file.get(), mountpoint);
 }
 
 // An entry is not used again, but the kernel keeps it, and the inode, until it asks for the name
@@ -157,7 +161,8 @@ void Barrier::name_inode(const std::string& name, Ino ino) {
   inode_ = ino;
 }
 
-Status Barrier::write_back(const std::string& mountpoint, Ino ino, uint64_t offset, uint64_t end) {
+Status Barrier::write_back(const std::string& mountpoint, Ino ino, uint64_t offset, uint64_t end,
+                           bool kernel_waits) {
   uint64_t length = end == 0 ? 0 : end - offset;
   std::string name = prefix_ + "inode-" + std::to_string(count_++);
   name_inode(name, ino);
@@ -168,13 +173,13 @@ Status Barrier::write_back(const std::string& mountpoint, Ino ino, uint64_t offs
     name_inode("", 0);
     ::faccessat(root->get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW);
     if (!file.ok()) return Error{ENOSYS, file.error().message};
-    if (nothing_dirty(file->get(), offset, length)) return {};
+    if (kernel_waits && nothing_dirty(file->get(), offset, length)) return {};
     constexpr unsigned kWaitForAll =
         SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
     if (::sync_file_range(file->get(), static_cast<off_t>(offset), static_cast<off_t>(length),
                           kWaitForAll) != 0)
       return errno_error("write back '" + mountpoint + "'");
-    return {};
+    return kernel_waits ? Status{} : pass_all_earlier(*root, mountpoint);
   });
 }
 

@@ -31,6 +31,7 @@
 #include <string>
 
 #include "layerdb/base/result.h"
+#include "layerdb/base/sys.h"
 #include "layerdb/object/types.h"
 
 namespace layerfs {
@@ -47,12 +48,14 @@ class Barrier {
 
   // Returns when every page that was dirty has been handed to a worker.
   Status write_back(const std::string& mountpoint);
-  // Returns when the pages of [offset, end) that were dirty have been written, by kernels that wait
-  // for it (6.16). end 0: all from offset on. ENOSYS: the mount cannot be reached; other errors:
-  // some could not be written.
-  Status write_back(const std::string& mountpoint, Ino ino, uint64_t offset, uint64_t end);
+  // Returns when the pages of [offset, end) that were dirty have been written, where the kernel
+  // waits for that (6.16 and later), or else handed to a worker. end 0: all from offset on.
+  // ENOSYS: the mount cannot be reached; other errors: some could not be written.
+  Status write_back(const std::string& mountpoint, Ino ino, uint64_t offset, uint64_t end,
+                    bool kernel_waits);
 
  private:
+  Status pass_all_earlier(const UniqueFd& root, const std::string& mountpoint);
   void name_inode(const std::string& name, Ino ino);
 
   std::string prefix_;

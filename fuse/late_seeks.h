@@ -8,6 +8,7 @@
 // Thread-safe. The thread starts with the first message.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -29,6 +30,7 @@ class LateSeeks {
   Status take(int device, const char* message, size_t size_bytes);
   // Returns when the thread has ended; what waits is not answered any more.
   void stop();
+  bool stopped() const { return stopped_; }
 
  private:
   struct Message {
@@ -41,7 +43,7 @@ class LateSeeks {
   std::mutex mutex_;  // guards the members below
   std::condition_variable changed_;
   std::deque<Message> waiting_;
-  bool stopped_ = false;
+  std::atomic<bool> stopped_{false};
   std::thread thread_;
 };
 

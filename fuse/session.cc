@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <mutex>
 #include <thread>
 
 #include "fuse/held_messages.h"
@@ -121,6 +122,7 @@ class FuseSession : public Session {
   bool waits_for_pages_ = false;  // the kernel's sync_file_range() on us
 
   HeldMessages held_;
+  std::mutex thaw_mutex_;  // held while what was held back is being answered
   LateSeeks late_seeks_{[this](int device, const std::string& message) {
     answer(device, message.data(), message.size());
   }};
@@ -423,8 +425,14 @@ void FuseSession::reply_here(int device, const fuse_in_header& message, const Bo
 
 Status FuseSession::write_back(Ino ino, uint64_t offset, uint64_t end) {
   if (!options_.writeback) return {};  // read-only
-  if (!waits_for_pages_) return Error{ENOSYS, "the kernel does not wait for what it writes back"};
-  return barrier_.write_back(options_.mountpoint, ino, offset, end);
+  TRY(barrier_.write_back(options_.mountpoint, ino, offset, end, waits_for_pages_));
+  if (waits_for_pages_) return {};
+  wait_for_turns();
+  // What a worker had may be held back.
+  while (held_.holding() && !late_seeks_.stopped())
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  std::lock_guard answering(thaw_mutex_);
+  return {};
 }
 
 void FuseSession::send_raw(int device, const std::string& reply) {
@@ -463,6 +471,7 @@ Status FuseSession::freeze(pid_t client) {
 }
 
 void FuseSession::thaw() {
+  std::lock_guard answering(thaw_mutex_);
   mount_.overlay.thaw();
   for (const HeldMessages::Held& held : held_.stop())
     answer(held.device, held.message.data(), held.message.size());
