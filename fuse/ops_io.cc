@@ -112,9 +112,9 @@ void on_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse
   });
 }
 
-void on_fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) noexcept {
+void on_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, fuse_file_info*) noexcept {
   answer(req, ino, [&](Mount& mount) -> Status {
-    TRY(mount.overlay.sync(ino));
+    TRY(mount.overlay.sync(ino, data_only != 0 ? Sync::data : Sync::all));
     return reply_ok(req);
   });
 }

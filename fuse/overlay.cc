@@ -236,13 +236,13 @@ void OverlayImpl::free_removed() {
     log_warning("deleted files keep their space: {}", freed.error().message);
 }
 
-Status OverlayImpl::sync(Ino ino) {
+Status OverlayImpl::sync(Ino ino, Sync what) {
   if (options_.read_only) return {};
   if (ino == 0) {
     reap_queued();
     write_access_times(access_times_.all());
   }
-  return upper_->sync(ino);
+  return upper_->sync(ino, what);
 }
 
 Result<struct statvfs> OverlayImpl::statfs() {

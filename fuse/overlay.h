@@ -156,7 +156,7 @@ class Overlay {
   virtual Result<uint64_t> seek(Ino ino, uint64_t offset, int whence) = 0;  // SEEK_DATA, SEEK_HOLE
   virtual Result<size_t> copy_range(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
                                     uint64_t length, const WriterOf& writer_of = {}) = 0;
-  virtual Status sync(Ino ino) = 0;  // 0: everything
+  virtual Status sync(Ino ino, Sync what = Sync::all) = 0;  // 0: everything
 
   // Directories: entries in a fixed order, without "." and ".."; start with cookie 0. An entry that
   // exists all the while is seen exactly once, whatever others create, delete or rename. `visit`

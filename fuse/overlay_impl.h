@@ -85,7 +85,7 @@ class OverlayImpl final : public Overlay {
   Result<uint64_t> seek(Ino ino, uint64_t offset, int whence) override;
   Result<size_t> copy_range(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
                             uint64_t length, const WriterOf& writer_of) override;
-  Status sync(Ino ino) override;
+  Status sync(Ino ino, Sync what) override;
   Status list(Ino directory, uint64_t cookie, const DirectoryVisitor& visit) override;
   Status list_plus(Ino directory, uint64_t cookie, const DirectoryVisitorPlus& visit) override;
   void note_access(Ino ino) override;

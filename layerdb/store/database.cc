@@ -55,8 +55,8 @@ class KeepingFiles : public rocksdb::FileSystemWrapper {
 thread_local bool KeepingFiles::ingesting = false;
 
 // For families with random keys that are looked for when they are not there (a Bloom filter of 10
-// bits or more an entry) and written many at once, sorted: the search for a key's place goes on from
-// the place of the one before it, as keys with a common prefix do, here the empty one.
+// bits or more an entry) and written many at once, sorted: the search for a key's place goes on
+// from the place of the one before it, as keys with a common prefix do, here the empty one.
 void search_memtable_less(rocksdb::ColumnFamilyOptions& options) {
   options.memtable_whole_key_filtering = true;
   options.memtable_prefix_bloom_size_ratio = 0.02;
@@ -115,8 +115,9 @@ rocksdb::DBOptions Database::database_options() const {
   o.skip_checking_sst_file_sizes_on_db_open = true;  // every table is opened anyway
   o.max_manifest_file_size = 1 << 20;
   o.bytes_per_sync = 4 << 20;
-  // Neighbouring groups are often wanted together, so the kernel may read ahead, as it does for other
-  // filesystems: cold programs start a fifth to a third sooner, although more is read from the disk.
+  // Neighbouring groups are often wanted together, so the kernel may read ahead, as it does for
+  // other filesystems: cold programs start a fifth to a third sooner, although more is read from
+  // the disk.
   o.advise_random_on_open = false;
   return o;
 }
@@ -142,12 +143,12 @@ rocksdb::ColumnFamilyOptions Database::family_options(Family family) const {
       break;
     case Family::chunk_index:
     case Family::object_index:
-      search_memtable_less(o);
+      if (!options_.read_only) search_memtable_less(o);  // the filters take memory at once
       table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
       o.write_buffer_size = 8 << 20;
       break;
     case Family::similar:
-      search_memtable_less(o);
+      if (!options_.read_only) search_memtable_less(o);
       table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
       o.compression = rocksdb::kZSTD;
       o.write_buffer_size = 8 << 20;

@@ -51,6 +51,9 @@ class Env;
 
 namespace layerfs {
 
+// data: as fdatasync(2). Changes of nothing but times may then still be lost.
+enum class Sync { all, data };
+
 enum class Body : uint8_t { none = 0, lower = 1, small = 2, file = 3 };
 
 struct InodeRecord {
@@ -165,7 +168,7 @@ class Upper {
   virtual Result<uint64_t> body_blocks(Ino ino) = 0;  // allocated, in 512 byte units
 
   // Power-safe from here on: this inode's body (0: all bodies), then the log of transactions.
-  virtual Status sync(Ino ino) = 0;
+  virtual Status sync(Ino ino, Sync what = Sync::all) = 0;
 
   // For commit and diff: every inode record by number, every name record grouped by directory.
   virtual Status for_each_inode(const std::function<bool(Ino, const InodeRecord&)>& visit) = 0;

@@ -178,9 +178,7 @@ Status UpperDb::sync_log() {
     over_lower_.merge(over_lower);
     return status;
   }
-  Ino durable = durable_ino_;
-  while (durable < next_ino && !durable_ino_.compare_exchange_weak(durable, next_ino)) {
-  }
+  raise(durable_ino_, next_ino);
   remove_doomed(doomed);
   return {};
 }
@@ -208,7 +206,7 @@ Status UpperDb::sync_database() {
     broken_ = sync_failed_ = true;
     return from_rocksdb(status, "sync '" + database_ + "'");
   }
-  synced_sequence_ = std::max<uint64_t>(synced_sequence_, sequence);
+  raise(synced_sequence_, sequence);
   return {};
 }
 
@@ -217,11 +215,12 @@ bool UpperDb::is_synced() {
   return db_->GetLatestSequenceNumber() == synced_sequence_;
 }
 
-Status UpperDb::sync(Ino ino) {
+Status UpperDb::sync(Ino ino, Sync what) {
   if (options_.read_only) return {};
   TRY(reopen_if_broken());  // before anything of it is synced
   TRY(sync_opened());
   TRY(ino == 0 ? bodies_.sync_all() : bodies_.sync(ino));
+  if (what == Sync::data && data_sequence_ <= synced_sequence_) return {};
   return sync_log();
 }
 

@@ -43,6 +43,7 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
   // A log that says where the bytes went may reach the disk before the bytes do.
   for (Ino ino : t.moved_to_body_)
     if (may_be_durable(ino)) TRY(bodies_.sync(ino));
+  const Matters matter = matters(t);
   note_progress(t);
   std::vector<Ino> removed;
   {
@@ -58,9 +59,9 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
   for (const UpperTransaction::InodeChange& change : t.inode_changes_)
     if (change.record && change.ino < first_ino_) overridden_.insert(change.ino);
   for (Ino directory : t.directories_) directories_.insert(directory);
-  Status status = write(t.batch());
+  Status status = write(t.batch(), matter);
   if (!status.ok() && status.error().code == ENOSPC && t.frees_ && reserve_.give_back())
-    status = write(t.batch());
+    status = write(t.batch(), matter);
   std::lock_guard lock(body_mutex_);
   if (!status.ok()) {
     forget_progress();
@@ -89,7 +90,22 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
   return {};
 }
 
-Status UpperDb::write(rocksdb::WriteBatch* batch) {
+// Only what is surely one inode's times need not be in the log for fdatasync(2): databases write in
+// the place of other bytes, and would wait for a second file.
+UpperDb::Matters UpperDb::matters(UpperTransaction& t) {
+  bool one_record = t.inode_changes_.size() == 1 && t.inode_changes_[0].record.has_value() &&
+                    t.batch()->Count() == 1;
+  if (!one_record) return Matters::to_data_sync;
+  std::optional<InodeRecord> before = record_cache_.find(t.inode_changes_[0].ino);
+  if (!before) return Matters::to_data_sync;
+  const InodeRecord& now = *t.inode_changes_[0].record;
+  before->attributes.mtime = now.attributes.mtime;
+  before->atime = now.atime;
+  before->ctime = now.ctime;
+  return *before == now ? Matters::to_full_sync : Matters::to_data_sync;
+}
+
+Status UpperDb::write(rocksdb::WriteBatch* batch, Matters matters) {
   TRY(reopen_if_broken());
   std::shared_lock lock(db_mutex_);
   if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
@@ -100,6 +116,7 @@ Status UpperDb::write(rocksdb::WriteBatch* batch) {
     return from_rocksdb(status, "write to '" + database_ + "'");
   }
   written_bytes_ += size_bytes;
+  if (matters == Matters::to_data_sync) raise(data_sequence_, db_->GetLatestSequenceNumber());
   return {};
 }
 
@@ -113,9 +130,7 @@ Status UpperDb::reserve_numbers() {
   rocksdb::WriteBatch batch;
   batch.Put(key::next_ino(), key::encode_number(reserve));
   TRY(write(&batch));
-  Ino reserved = reserved_ino_;
-  while (reserved < reserve && !reserved_ino_.compare_exchange_weak(reserved, reserve)) {
-  }
+  raise(reserved_ino_, reserve);
   return {};
 }
 

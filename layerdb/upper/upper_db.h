@@ -46,6 +46,14 @@ class UpperTransaction;
 
 Error from_rocksdb(const rocksdb::Status& status, const std::string& what);
 
+// To `value` at least.
+template <typename Number>
+void raise(std::atomic<Number>& number, Number value) {
+  Number now = number;
+  while (now < value && !number.compare_exchange_weak(now, value)) {
+  }
+}
+
 class UpperDb final : public Upper {
  public:
   UpperDb(const std::string& directory, Options options);
@@ -75,7 +83,7 @@ class UpperDb final : public Upper {
   Result<uint64_t> seek_body(Ino ino, uint64_t offset, int whence) override;
   Status remove_body(Ino ino) override;
   Result<uint64_t> body_blocks(Ino ino) override;
-  Status sync(Ino ino) override;
+  Status sync(Ino ino, Sync what) override;
 
   Status for_each_inode(const std::function<bool(Ino, const InodeRecord&)>& visit) override;
   Status for_each_name(
@@ -111,7 +119,9 @@ class UpperDb final : public Upper {
   Status check_version(Ino first_ino);
   Status fill_filters();
   Status reap();  // orphans and stale bodies a crash left
-  Status write(rocksdb::WriteBatch* batch);
+  enum class Matters { to_data_sync, to_full_sync };
+  Status write(rocksdb::WriteBatch* batch, Matters matters = Matters::to_data_sync);
+  Matters matters(UpperTransaction& transaction);
   Status reserve_numbers();
   Status sync_opened();
   Status sync_database_files();
@@ -175,6 +185,7 @@ class UpperDb final : public Upper {
   bool earlier_unsynced_ = false;       // nor what an earlier process wrote; under write_mutex_
   std::atomic<Ino> durable_ino_ = 0;    // numbers from here on were given since a sync
   std::atomic<uint64_t> synced_sequence_ = 0;  // of RocksDB's, by this process
+  std::atomic<uint64_t> data_sequence_ = 0;    // of the last change of more than times
   std::atomic<uint64_t> noted_sequence_ = 0;   // the last one that the log was told of
   std::atomic<bool> boot_noted_ = false;
 

@@ -177,6 +177,7 @@ Status UpperDb::open_database() {
     if (is_new && status.ok()) note_made();
     unsynced_ = true;
     synced_sequence_ = 0;
+    if (status.ok()) data_sequence_ = db->GetLatestSequenceNumber();
   } else {
     // A frozen daemon may still be compacting: a table that vanished meanwhile is worth a retry.
     for (int attempt = 0; attempt < 5; ++attempt) {

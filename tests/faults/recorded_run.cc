@@ -19,17 +19,31 @@ T must(Result<T> result) {
 
 std::string describe_attributes(Overlay& overlay, const Stat& stat) {
   const Attributes& a = stat.attributes;
-  std::string out = fmt::format(
-      "type {} mode {:o} uid {} gid {} nlink {} size {} rdev {}:{} mtime {} atime {} ctime {}",
-      static_cast<int>(a.type), a.mode, a.uid, a.gid, a.nlink,
-      a.type == FileType::directory ? 0 : a.size_bytes, a.rdev_major, a.rdev_minor, a.mtime.seconds,
-      stat.atime.seconds, stat.ctime.seconds);
+  std::string out =
+      fmt::format("type {} mode {:o} uid {} gid {} nlink {} size {} rdev {}:{}",
+                  static_cast<int>(a.type), a.mode, a.uid, a.gid, a.nlink,
+                  a.type == FileType::directory ? 0 : a.size_bytes, a.rdev_major, a.rdev_minor);
   std::vector<std::string> names = must(overlay.list_xattrs(stat.ino));
   std::sort(names.begin(), names.end());
   for (const std::string& name : names)
     out += " " + name + "=" + must(overlay.get_xattr(stat.ino, name));
   if (a.type == FileType::symlink) out += " -> " + must(overlay.readlink(stat.ino));
   return out;
+}
+
+void describe(Overlay& overlay, const Stat& stat, SeenFile& seen) {
+  seen.ino = stat.ino;
+  seen.lasting = describe_attributes(overlay, stat);
+  seen.attributes =
+      fmt::format("{} mtime {} atime {} ctime {}", seen.lasting, stat.attributes.mtime.seconds,
+                  stat.atime.seconds, stat.ctime.seconds);
+}
+
+bool differ_in_times_only(const SeenTree& a, const SeenTree& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
+    return x.first == y.first && x.second.ino == y.second.ino &&
+           x.second.lasting == y.second.lasting;
+  });
 }
 
 void look_below(Overlay& overlay, Ino directory, const std::string& path, SeenTree& out) {
@@ -41,8 +55,7 @@ void look_below(Overlay& overlay, Ino directory, const std::string& path, SeenTr
   if (!listed.ok()) throw std::runtime_error(listed.error().message);
   for (auto& [name, stat] : entries) {
     SeenFile& seen = out[path + name];
-    seen.ino = stat.ino;
-    seen.attributes = describe_attributes(overlay, stat);
+    describe(overlay, stat, seen);
     if (stat.attributes.type == FileType::regular) {
       std::string bytes(stat.attributes.size_bytes, '?');
       bytes.resize(must(overlay.read(stat.ino, 0, bytes)));
@@ -58,9 +71,7 @@ void look_below(Overlay& overlay, Ino directory, const std::string& path, SeenTr
 
 SeenTree look_at(Overlay& overlay) {
   SeenTree out;
-  SeenFile& root = out["."];
-  root.ino = kRootIno;
-  root.attributes = describe_attributes(overlay, must(overlay.stat(kRootIno)));
+  describe(overlay, must(overlay.stat(kRootIno)), out["."]);
   look_below(overlay, kRootIno, "", out);
   return out;
 }
@@ -109,7 +120,9 @@ std::vector<Command> crash_script(Random& random, size_t steps) {
   for (Command& command : script) {
     if (random.one_in(60)) command.words = {"remount"};
     if (random.one_in(40)) command.words = {"sync"};
-    if (random.one_in(12)) command.words = {"sync", names[random.below(std::size(names))]};
+    if (random.one_in(12))
+      command.words = {random.one_in(2) ? "datasync" : "sync",
+                       names[random.below(std::size(names))]};
   }
   return script;
 }
@@ -120,7 +133,7 @@ RecordedRun::RecordedRun(MemoryLower& lower, const std::string& directory,
   HostCalls host(directory);
   Opened fs = must(open_container(lower, directory, &clock));
   ScriptRunner runner;
-  steps_.push_back({look_at(*fs.overlay), 0, false, "start"});
+  steps_.push_back({look_at(*fs.overlay), 0, false, false, "start"});
   marks_.push_back(host.count());
   for (const Command& command : script) {
     Step step;
@@ -130,13 +143,15 @@ RecordedRun::RecordedRun(MemoryLower& lower, const std::string& directory,
       fs.overlay.reset();
       fs.upper.reset();
       fs = must(open_container(lower, directory, &clock));
-    } else if (command.words[0] == "sync") {
+    } else if (command.words[0] == "sync" || command.words[0] == "datasync") {
       const SeenTree& tree = steps_.back().tree;
       auto it = command.words.size() > 1 ? tree.find(command.words[1]) : tree.end();
       step.synced_all = command.words.size() == 1;
       step.synced = it == tree.end() ? 0 : it->second.ino;
-      Status synced =
-          step.synced_all || step.synced != 0 ? fs.overlay->sync(step.synced) : Status();
+      step.data_only = command.words[0] == "datasync";
+      Status synced;
+      if (step.synced_all || step.synced != 0)
+        synced = fs.overlay->sync(step.synced, step.data_only ? Sync::data : Sync::all);
       if (!synced.ok()) throw std::runtime_error(synced.error().message);
     } else {
       step.text += "  = " + runner.run(*fs.overlay, command);
@@ -163,6 +178,10 @@ RecordedRun::Window RecordedRun::window(size_t at, bool power_failed) const {
   if (!power_failed) return out;
   while (out.first > 0 && steps_[out.first].synced == 0 && !steps_[out.first].synced_all)
     --out.first;
+  if (steps_[out.first].data_only)  // times may be what they were, until something else changed
+    while (out.first > 0 &&
+           differ_in_times_only(steps_[out.first - 1].tree, steps_[out.first].tree))
+      --out.first;
   return out;
 }
 

@@ -26,6 +26,7 @@ namespace layerfs::test_support {
 struct SeenFile {
   Ino ino = 0;
   std::string attributes;  // all but the content
+  std::string lasting;     // of these, what fdatasync(2) must keep
   std::shared_ptr<const std::string> content;
 };
 using SeenTree = std::map<std::string, SeenFile>;
@@ -41,7 +42,7 @@ Result<Opened> open_container(Lower& lower, const std::string& directory, int64_
 // The lower of these tests: directories, files small and large, hard links, a device.
 std::unique_ptr<MemoryLower> crash_lower();
 
-// Random steps, among them `sync PATH`, `sync` (everything) and `remount`.
+// Random steps, among them `sync PATH`, `datasync PATH`, `sync` (everything) and `remount`.
 std::vector<Command> crash_script(Random& random, size_t steps);
 
 class RecordedRun {
@@ -57,7 +58,8 @@ class RecordedRun {
  private:
   struct Step {
     SeenTree tree;
-    Ino synced = 0;  // this step was an fsync of it
+    Ino synced = 0;          // this step was an fsync of it
+    bool data_only = false;  // or an fdatasync
     bool synced_all = false;
     std::string text;
   };

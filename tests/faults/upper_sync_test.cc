@@ -60,5 +60,47 @@ TEST_F(UpperSync, IsOfTheWholeHostOnlyAfterAnEndThatLeftSomethingUnsynced) {
   EXPECT_FALSE(first_sync_is_of_everything()) << "what a new boot finds is on the disk";
 }
 
+// What a database does for each of its commits.
+TEST_F(UpperSync, OfDataAsksForTheLogOnlyWhenMoreThanTimesChanged) {
+  upper_ = open_upper(dir_.path());
+  InodeRecord record = regular(Body::file, 100'000);
+  auto put = [&](auto&& change) {
+    change();
+    ASSERT_TRUE(apply(*upper_, [&](Upper::Transaction& t) { t.put_inode(kFirst, record); }).ok());
+  };
+  auto files_synced = [&](Sync what) {
+    size_t before = host_.count();
+    EXPECT_TRUE(upper_->sync(kFirst, what).ok());
+    std::vector<HostCall> calls = host_.calls();
+    return std::count_if(calls.begin() + before, calls.end(),
+                         [](const HostCall& call) { return call.kind == HostCall::Kind::sync; });
+  };
+  ASSERT_TRUE(upper_->write_body(kFirst, 0, std::string(100'000, 'a')).ok());
+  put([] {});
+  files_synced(Sync::all);  // its first one syncs more
+  auto write_in_place = [&] {
+    ASSERT_TRUE(upper_->write_body(kFirst, 5'000, "b").ok());
+    put([&] { record.attributes.mtime.seconds++; });
+  };
+  write_in_place();
+  EXPECT_EQ(files_synced(Sync::data), 1) << "the body";
+  write_in_place();
+  EXPECT_EQ(files_synced(Sync::all), 2) << "the body and the log";
+  write_in_place();
+  put([&] { record.attributes.size_bytes++; });
+  EXPECT_EQ(files_synced(Sync::data), 2) << "a new size";
+  write_in_place();
+  put([&] { record.attributes.mode = 0600; });
+  EXPECT_EQ(files_synced(Sync::data), 2) << "a new mode";
+  write_in_place();
+  ASSERT_TRUE(apply(*upper_, [&](Upper::Transaction& t) {
+                t.put_inode(kFirst, record);
+                t.put_xattr(kFirst, "user.a", "1");
+              }).ok());
+  EXPECT_EQ(files_synced(Sync::data), 2) << "something beside the record";
+  write_in_place();
+  EXPECT_EQ(files_synced(Sync::data), 1);
+}
+
 }  // namespace
 }  // namespace layerfs

@@ -345,12 +345,12 @@ Result<size_t> RealFs::copy_range(Ino from, uint64_t from_offset, Ino to, uint64
   return copied;
 }
 
-Status RealFs::sync(Ino ino) {
+Status RealFs::sync(Ino ino, Sync what) {
   FileType type = TRY(stat(ino)).attributes.type;
   if (type != FileType::regular && type != FileType::directory) return {};
   UniqueFd file(::open(magic_path(ino).c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.valid()) return errno_error("open");
-  return result_of(::fsync(file.get()), "fsync");
+  return result_of(what == Sync::data ? ::fdatasync(file.get()) : ::fsync(file.get()), "fsync");
 }
 
 Status RealFs::list(Ino directory, uint64_t cookie, const DirectoryVisitor& visit) {
