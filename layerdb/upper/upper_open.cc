@@ -81,6 +81,7 @@ rocksdb::Options make_rocksdb_options(rocksdb::Env* env) {
   options.stats_persist_period_sec = 0;
   options.max_bgerror_resume_count = 0;  // apply() reopens; nothing retries behind our back
   options.keep_log_file_num = 1;
+  options.fail_if_options_file_error = false;  // we refuse them; newer RocksDBs would not open
   rocksdb::BlockBasedTableOptions table;
   table.block_cache = rocksdb::NewLRUCache(2 << 20, 0);
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
