@@ -19,9 +19,11 @@ debian_rootfs() {
   mkdir -p "$ROOTFS_CACHE"
   (
     flock 9
+    # Without the lock's descriptor: mmdebstrap's own would get numbers of two digits, which dash
+    # cannot redirect to.
     [ -s "$tar" ] || {
       mmdebstrap --variant=minbase --include="$2" --aptopt='Acquire::Retries "3"' \
-        "$(debian_suite)" "$tar.part.tar" >"$tar.log" 2>&1 </dev/null ||
+        "$(debian_suite)" "$tar.part.tar" >"$tar.log" 2>&1 </dev/null 9>&- ||
         { cat "$tar.log" >&2; exit 1; }
       mv "$tar.part.tar" "$tar"
     }
