@@ -84,7 +84,8 @@ class OciImport {
     }
     if (order.empty()) return bad("an index lists no images");
     for (const std::string& name : order) {
-      for (const json* entry : TRY(choose(images[name]))) TRY(import_entry(*entry, name, depth));
+      std::vector<const json*> chosen = TRY(choose(std::move(images[name])));
+      for (const json* entry : chosen) TRY(import_entry(*entry, name, depth));
     }
     return {};
   }
@@ -102,7 +103,7 @@ class OciImport {
     return name.empty() ? text_of(annotations, "org.opencontainers.image.ref.name") : name;
   }
 
-  Result<std::vector<const json*>> choose(const std::vector<const json*>& entries) const {
+  Result<std::vector<const json*>> choose(std::vector<const json*> entries) const {
     std::vector<const json*> matching;
     std::string platforms;
     for (const json* entry : entries) {
