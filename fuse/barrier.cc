@@ -64,21 +64,15 @@ bool nothing_dirty(int fd, uint64_t offset, uint64_t length) {
 template <typename Calls>
 Status without_descriptors(const Calls& calls) {
   Status status;
-  auto body = [&]() noexcept {
-    try {
-      if (::unshare(CLONE_FILES) != 0 || ::close_range(3, ~0U, 0) != 0)
-        status = errno_error("leave the descriptors of other threads");
-      else
-        status = calls();
-    } catch (...) {
-      status = caught_error();
-    }
+  auto body = [&]() -> Status {
+    if (::unshare(CLONE_FILES) != 0 || ::close_range(3, ~0U, 0) != 0)
+      return errno_error("leave the descriptors of other threads");
+    return calls();
   };
-  try {
-    std::thread(body).join();
-  } catch (...) {
-    return caught_error();
-  }
+  TRY(call_and_catch([&]() -> Status {
+    std::thread([&]() noexcept { status = call_and_catch(body); }).join();
+    return {};
+  }));
   return status;
 }
 

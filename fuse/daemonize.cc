@@ -41,12 +41,7 @@ int run_child(UniqueFd pipe, const std::function<Status(const Announce&)>& body)
     tell(pipe, 0, result);
     return {};
   };
-  Status status;
-  try {
-    status = body(announce);
-  } catch (...) {
-    status = caught_error();
-  }
+  Status status = call_and_catch([&] { return body(announce); });
   if (status.ok()) return 0;
   if (pipe.valid())
     tell(pipe, status.error().code, status.error().message);

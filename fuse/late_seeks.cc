@@ -6,15 +6,13 @@
 namespace layerfs {
 
 Status LateSeeks::take(int device, const char* message, size_t size_bytes) {
-  try {
+  return call_and_catch([&]() -> Status {
     std::lock_guard lock(mutex_);
     if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
     waiting_.push_back({device, std::string(message, size_bytes)});
-  } catch (...) {
-    return caught_error();
-  }
-  changed_.notify_one();
-  return {};
+    changed_.notify_one();
+    return {};
+  });
 }
 
 void LateSeeks::run() {

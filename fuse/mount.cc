@@ -85,11 +85,7 @@ class Daemon {
 
  private:
   Status start_or_say_why() {
-    try {
-      return start();
-    } catch (...) {  // no memory, no further thread
-      return caught_error();
-    }
+    return call_and_catch([&] { return start(); });  // no memory, no further thread
   }
 
   Status start() {

@@ -257,13 +257,11 @@ ssize_t FuseSession::send(iovec* parts, int count) {
 Status FuseSession::start_workers() {
   unsigned count = std::clamp(std::thread::hardware_concurrency(), 2u, 4u);
   for (unsigned i = 0; i < count; ++i) TRY(add_worker());
-  try {
+  return call_and_catch([&]() -> Status {
     for (auto& worker : workers_)
       worker->thread = std::thread([this, &worker = *worker] { serve(worker); });
-  } catch (...) {
-    return caught_error();
-  }
-  return {};
+    return {};
+  });
 }
 
 Status FuseSession::add_worker() {

@@ -139,11 +139,7 @@ int CommandLine::usage_error(const CLI::Error& error) {
 
 // Where memory, or threads, run out the command is given up on the way out of it.
 Status CommandLine::run_chosen() {
-  try {
-    return chosen_(globals_);
-  } catch (...) {
-    return caught_error();
-  }
+  return call_and_catch([&] { return chosen_(globals_); });
 }
 
 int CommandLine::run(int argc, char** argv) {

@@ -14,4 +14,14 @@ namespace layerfs {
 const char* caught_reason() noexcept;
 inline Error caught_error() { return {ENOMEM, caught_reason()}; }
 
+// What `calls` returns, a Status, or what it threw.
+template <typename Calls>
+Status call_and_catch(Calls&& calls) {
+  try {
+    return calls();
+  } catch (...) {
+    return caught_error();
+  }
+}
+
 }  // namespace layerfs

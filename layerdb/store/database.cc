@@ -346,14 +346,13 @@ Status Database::flush(std::initializer_list<Family> families) {
   TRY(usable());
   std::vector<Status> done(families.size());
   auto flush_one = [&](size_t i) {
-    try {
+    done[i] = call_and_catch([&]() -> Status {
       rocksdb::FlushOptions options;
       options.allow_write_stall = true;
       rocksdb::Status s = db_->Flush(options, handle(families.begin()[i]));
-      if (!s.ok()) done[i] = rocksdb_error(s, "write to the store at '" + path_ + "'");
-    } catch (...) {
-      done[i] = caught_error();
-    }
+      if (!s.ok()) return rocksdb_error(s, "write to the store at '" + path_ + "'");
+      return {};
+    });
   };
   {
     // One call of RocksDB's with several families would flush one after the other.

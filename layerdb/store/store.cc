@@ -84,11 +84,9 @@ Status Store::State::write(const CatalogBatch& batch) {
   Status objects_status;
   {
     std::jthread other([&] {
-      try {
-        objects_status = database->flush({Family::objects, Family::object_index});
-      } catch (...) {
-        objects_status = caught_error();
-      }
+      objects_status = call_and_catch([&] {
+        return database->flush({Family::objects, Family::object_index});
+      });
     });
     TRY(chunks->flush());
     TRY(database->flush({Family::chunk_index, Family::similar}));

@@ -163,7 +163,6 @@ void UpperTransaction::add_range(Ino ino, Range range) {
 }
 
 void UpperTransaction::put_range(Ino ino, uint64_t start, uint64_t end) {
-  adds_ = true;
   put(key::range(ino, end), key::encode_number(start));
   range_changes_.push_back({ino, end, start, false});
 }

@@ -8,6 +8,7 @@
 
 #include <rocksdb/utilities/write_batch_with_index.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,8 +58,7 @@ class UpperTransaction final : public Upper::Transaction {
   std::vector<Ino> numbers_;                               // of all keys put and erased
   Status status_;
   bool frees_ = false;     // makes room: let it pass a size limit
-  bool replaces_ = false;  // takes no more room: this one, too
-  bool adds_ = false;      // unless it did
+  bool replaces_ = false;  // takes no more room, unless it marks a range: this one, too
   struct RangeChange {
     Ino ino = 0;
     uint64_t end = 0;
@@ -69,9 +69,10 @@ class UpperTransaction final : public Upper::Transaction {
   void erase_range(Ino ino, uint64_t end);
   // The batch, when it says something about the inode's ranges that memory does not know yet.
   rocksdb::WriteBatchWithIndex* batch_for_ranges(Ino ino);
+  bool marks_range() const { return !std::ranges::all_of(range_changes_, &RangeChange::erased); }
 
   std::vector<RangeChange> range_changes_;  // for the cache, in order
-  std::vector<Ino> without_ranges_;         // deleted inodes
+  std::vector<Ino> without_ranges_;  // deleted inodes
   struct InodeChange {
     Ino ino = 0;
     std::optional<InodeRecord> record;  // nullopt: deleted

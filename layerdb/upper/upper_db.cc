@@ -38,7 +38,7 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
   auto& t = static_cast<UpperTransaction&>(*transaction);
   TRY(std::move(t.status_));
   if (options_.read_only) return Error{EROFS, "the upper of '" + directory_ + "' is read-only"};
-  if (!t.frees_ && !(t.replaces_ && !t.adds_)) TRY(check_space(t.batch()->GetDataSize()));
+  if (!t.frees_ && !(t.replaces_ && !t.marks_range())) TRY(check_space(t.batch()->GetDataSize()));
   TRY(reserve_numbers());
   // A log that says where the bytes went may reach the disk before the bytes do.
   for (Ino ino : t.moved_to_body_)
