@@ -60,7 +60,9 @@ class FuseSession : public Session {
   FuseSession(Mount& mount, Options options) : mount_(mount), options_(std::move(options)) {}
   ~FuseSession() override {
     join();
-    if (session_ != nullptr) fuse_session_destroy(session_);
+    if (session_ == nullptr) return;
+    fuse_session_unmount(session_);  // what is not unmounted yet; and libfuse frees its path here
+    fuse_session_destroy(session_);
   }
 
   Status open();
