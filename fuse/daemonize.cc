@@ -5,6 +5,9 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 #include <exception>
 
@@ -60,7 +63,11 @@ Result<std::string> run_in_background(const std::function<Status(const Announce&
   if (child < 0) return errno_error("start the daemon");
   if (child == 0) {
     read_end.reset();
-    ::_exit(run_child(std::move(write_end), body));
+    int status = run_child(std::move(write_end), body);
+#ifdef __SANITIZE_ADDRESS__
+    __lsan_do_leak_check();  // at exit() otherwise
+#endif
+    ::_exit(status);  // what the caller had not written yet is the caller's
   }
   write_end.reset();
   std::string told;

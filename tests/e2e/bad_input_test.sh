@@ -15,6 +15,7 @@ make_shell_rootfs "$WORK/tree"
 head -c 300000 /dev/urandom >"$WORK/tree/data/random"
 tar -C "$WORK/tree" -cf "$WORK/good.tar" .
 lf import "$WORK/good.tar" good >/dev/null
+store_before=$(store_state)
 umoci init --layout "$WORK/oci"
 umoci new --image "$WORK/oci:good"
 # Its layer is none that the store has: one it has is not read.
@@ -126,6 +127,7 @@ if [ -w /dev/fuse ]; then
   assert_eq "$(cat "$root/self/file" "$root/implicit/parents/of/a")" sa "odd paths"
   lf umount odd
 fi
+store_before=$(store_state)
 
 step "OCI layouts"
 blob() { echo "$1/blobs/sha256/$(jq -r "$2" "$3" | sed s/sha256://)"; }

@@ -25,6 +25,14 @@ STORE=$WORK/store
 export LC_ALL=C LAYERFS_ROOT=$STORE
 unset XDG_DATA_HOME
 
+# What sanitizers report in any layerfs, a daemon too whose standard error nobody reads, is a file in
+# here, and none may be left at the end. UBSan writes to standard error whatever it is told, but
+# then aborts, which ASan reports. A program without sanitizers takes no notice.
+SANITIZER_REPORTS=$WORK/sanitizer-reports
+mkdir -m 1777 "$SANITIZER_REPORTS"
+export ASAN_OPTIONS=log_path=$SANITIZER_REPORTS/report:abort_on_error=1:handle_abort=1
+export UBSAN_OPTIONS=log_path=$SANITIZER_REPORTS/report:abort_on_error=1:print_stacktrace=1
+
 lf() { "$LAYERFS" --root "$STORE" "$@"; }
 
 fail() { echo "$TEST_NAME: $*" >&2; exit 1; }
@@ -39,6 +47,15 @@ require_root() { [ "$(id -u)" = 0 ] || skip "needs root"; }
 require_fuse() { [ -w /dev/fuse ] || skip "/dev/fuse is missing or not writable"; }
 
 step() { echo "-- $*"; }
+
+# unless_sanitized REASON: whether the program is an ordinary one; if not, REASON is repeated at the
+# end of tests/run as a skipped test's is.
+unless_sanitized() {
+  ldd "$LAYERFS" | grep -q libasan || return 0
+  echo "sanitized: $*"
+  [ -z "${SKIPPED_FILE:-}" ] || echo "$TEST_NAME: $*" >>"$SKIPPED_FILE"
+  return 1
+}
 
 assert_eq() {  # ACTUAL EXPECTED WHAT
   [ "$1" = "$2" ] || fail "$3: '$1', expected '$2'"
@@ -60,11 +77,12 @@ store_state() {
 assert_fsck() { lf fsck >"$WORK/fsck.out" 2>&1 || { cat "$WORK/fsck.out"; fail "fsck found damage"; }; }
 
 # refuses REGEX COMMAND...: the command must fail, by itself (no signal), with a sentence on stderr
-# that matches, and leave the store as it was and sound.
+# that matches, and leave the store as it was and sound. Where nothing but refused commands comes
+# between, $store_before may hold what it was.
 refuses() {
   local pattern=$1 before after status=0
   shift
-  before=$(store_state)
+  before=${store_before-$(store_state)}
   "$@" >"$WORK/refused.out" 2>"$WORK/refused.err" </dev/null || status=$?
   [ $status -ne 0 ] || fail "accepted, must be refused: $*"
   [ $status -lt 126 ] || fail "died with status $status: $* ($(cat "$WORK/refused.err"))"
@@ -103,6 +121,19 @@ wait_unmounted() {
   flock -w 30 "$STORE/containers/$1/lock" true || fail "the daemon of $1 is still there"
 }
 
+# wait_for_daemons: until those whose mounts are gone have ended. Fails when one stays.
+wait_for_daemons() {
+  local process tenths name
+  for process in /proc/[0-9]*; do
+    for ((tenths = 0; ; tenths++)); do
+      { read -r name <"$process/comm" && [ "$name" = layerfs ] &&
+        tr '\0' ' ' <"$process/cmdline" | grep -qF -- "$WORK/"; } 2>/dev/null || break
+      [ $tenths -lt 300 ] || { echo "$TEST_NAME: ${process#/proc/} does not end" >&2; return 1; }
+      sleep 0.1
+    done
+  done
+}
+
 # Cleans up whatever happened; a failed fsck turns success into failure.
 finish() {
   local status=$?
@@ -115,9 +146,14 @@ finish() {
   local pid
   for pid in $(jobs -p); do kill "$pid" 2>/dev/null; done
   unmount_below "$WORK"
+  [ $status -ne 0 ] || wait_for_daemons || status=1
   if [ $status -eq 0 ] && [ -d "$STORE/store" ]; then
     lf fsck >"$WORK/fsck.out" 2>&1 ||
       { cat "$WORK/fsck.out" >&2; echo "$TEST_NAME: fsck at the end found damage" >&2; status=1; }
+  fi
+  if [ -n "$(ls "$SANITIZER_REPORTS")" ]; then
+    cat "$SANITIZER_REPORTS"/* >&2
+    status=1
   fi
   if [ -n "$(mounts_below "$WORK")" ]; then
     echo "$TEST_NAME: still mounted below $WORK" >&2
@@ -181,6 +217,7 @@ make_test_user() {
 as_user() {
   setpriv --reuid "$TEST_UID" --regid "$TEST_UID" --clear-groups \
     env -i PATH="$PATH" HOME="$TEST_HOME" USER="$TEST_USER" LOGNAME="$TEST_USER" LC_ALL=C \
+    ASAN_OPTIONS="$ASAN_OPTIONS" UBSAN_OPTIONS="$UBSAN_OPTIONS" \
     XDG_RUNTIME_DIR="$WORK/run" LAYERFS="$LAYERFS" "$@"
 }
 
