@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "tests/model/acl_text.h"
 #include "tests/model/model_fs.h"
@@ -157,9 +156,7 @@ Result<size_t> ModelFs::read(Ino ino, uint64_t offset, std::span<char> out) {
   if (found->stat.attributes.type == FileType::directory) return model_error(EISDIR);
   if (found->stat.attributes.type != FileType::regular) return model_error(EINVAL);
   if (offset >= found->content.size()) return size_t{0};
-  size_t length = std::min<size_t>(out.size(), found->content.size() - offset);
-  std::memcpy(out.data(), found->content.data() + offset, length);
-  return length;
+  return found->content.copy(out.data(), out.size(), offset);
 }
 
 Result<size_t> ModelFs::write(Ino ino, uint64_t offset, std::string_view bytes,
