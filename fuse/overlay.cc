@@ -4,6 +4,7 @@
 #include <ctime>
 
 #include "fuse/overlay_impl.h"
+#include "fuse/overlay_runs.h"
 #include "layerdb/base/log.h"
 #include "layerdb/base/sys.h"
 
@@ -119,30 +120,35 @@ Result<uint64_t> OverlayImpl::blocks(Ino ino, const InodeRecord& record) {
     int holes = std::popcount(record.small_holes);
     return blocks_of(attributes.size_bytes) - blocks_of(holes * kBlockBytes);
   }
-  uint64_t lower_bytes = 0;
   auto parts = TRY(segments(ino, record, 0, record.lower_size_bytes));
-  for (const Segment& part : parts)
-    if (!part.body) lower_bytes += lower_data_bytes(ino, record.lower_size_bytes, part);
+  uint64_t lower_bytes = lower_data_bytes(ino, record.lower_size_bytes, parts);
   if (record.body == Body::lower) return blocks_of(lower_bytes);
   // Nothing fails for the sake of this number (a host out of descriptors).
   Result<uint64_t> body = upper_->body_blocks(ino);
   return blocks_of(lower_bytes) + (body.ok() ? *body : blocks_of(attributes.size_bytes));
 }
 
-// How much of a part of a lower file is not holes. Damage is for read to report: then all of it.
-uint64_t OverlayImpl::lower_data_bytes(Ino ino, uint64_t size_bytes, const Segment& part) {
-  if (size_bytes < kSparseBytes) return part.length;
+// How much of what is still the lower's is not holes. Damage is for read to report: then all of it.
+uint64_t OverlayImpl::lower_data_bytes(Ino ino, uint64_t size_bytes,
+                                       const std::vector<Segment>& parts) {
+  uint64_t all = 0;
+  for (const Segment& part : parts)
+    if (!part.body) all += part.length;
+  if (size_bytes < kSparseBytes) return all;
   auto file = lower_files_.open(lower_, ino);
-  if (!file.ok()) return part.length;
+  if (!file.ok()) return all;
+  LowerRuns runs(**file);
   uint64_t sum = 0;
-  uint64_t end = part.offset + part.length;
-  for (uint64_t at = part.offset; at < end;) {
-    auto data = (*file)->seek_data(at);
-    if (!data.ok()) return data.error().code == ENXIO ? sum : part.length;
-    auto hole = (*file)->seek_hole(*data);
-    if (!hole.ok()) return part.length;
-    at = std::min(*hole, end);
-    if (*data < at) sum += at - *data;
+  for (const Segment& part : parts) {
+    if (part.body) continue;
+    uint64_t end = part.offset + part.length;
+    for (uint64_t at = part.offset; at < end;) {
+      auto run = runs.find(at);
+      if (!run.ok()) return all;
+      uint64_t begin = std::max(at, run->begin);
+      at = std::min(run->end, end);
+      if (begin < at) sum += at - begin;
+    }
   }
   return sum;
 }
@@ -160,7 +166,7 @@ Result<Stat> OverlayImpl::stat_found(Ino ino, const LowerNode* lower_node) {
   if (auto accessed = access_times_.find(ino)) out.atime = *accessed;
   uint64_t size = out.attributes.size_bytes;
   if (out.attributes.type == FileType::regular && size >= kSparseBytes)
-    out.blocks = blocks_of(lower_data_bytes(ino, size, {0, size, false}));
+    out.blocks = blocks_of(lower_data_bytes(ino, size, {{0, size, false}}));
   return out;
 }
 

@@ -133,7 +133,7 @@ class OverlayImpl final : public Overlay {
     uint64_t length = 0;
     bool body = false;  // in data/<ino>, else in the lower
   };
-  uint64_t lower_data_bytes(Ino ino, uint64_t size_bytes, const Segment& part);
+  uint64_t lower_data_bytes(Ino ino, uint64_t size_bytes, const std::vector<Segment>& parts);
   Status apply(std::unique_ptr<Transaction> transaction);
   // Orphans whose last reference went: deleted a few at a time.
   void queue_reap(Ino ino);

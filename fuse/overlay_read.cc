@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "fuse/overlay_impl.h"
+#include "fuse/overlay_runs.h"
 
 namespace layerfs {
 namespace {
@@ -20,6 +22,13 @@ Result<uint64_t> seek_small(const InodeRecord& record, uint64_t offset, bool dat
   }
   if (data) return Error{ENXIO, "no more data"};
   return size;
+}
+
+Result<uint64_t> seek_run(LowerRuns& runs, uint64_t offset, bool data) {
+  LowerRuns::Run run = TRY(runs.find(offset));
+  if (run.begin == LowerRuns::kNone) return Error{ENXIO, "past the lower's data"};
+  if (data) return std::max(offset, run.begin);
+  return offset < run.begin ? offset : run.end;
 }
 
 }  // namespace
@@ -110,14 +119,15 @@ Result<uint64_t> OverlayImpl::seek(Ino ino, uint64_t offset, int whence) {
   if (offset >= size) return Error{ENXIO, "past the end"};
   if (record.body == Body::small) return seek_small(record, offset, data);
   auto parts = TRY(segments(ino, record, offset, size - offset));
+  std::shared_ptr<const LowerFile> file;
+  std::optional<LowerRuns> runs;
   for (const Segment& part : parts) {
-    Result<uint64_t> found = part.offset;
-    if (part.body) {
-      found = upper_->seek_body(ino, part.offset, whence);
-    } else {
-      auto file = TRY(lower_files_.open(lower_, ino));
-      found = data ? file->seek_data(part.offset) : file->seek_hole(part.offset);
+    if (!part.body && !file) {
+      file = TRY(lower_files_.open(lower_, ino));
+      runs.emplace(*file);
     }
+    Result<uint64_t> found = part.body ? upper_->seek_body(ino, part.offset, whence)
+                                       : seek_run(*runs, part.offset, data);
     if (!found.ok()) {
       if (found.error().code != ENXIO) return found;
       // Past its end there is no data, and everything is a hole.

@@ -10,7 +10,8 @@ namespace {
 
 class MemoryFile final : public LowerFile {
  public:
-  explicit MemoryFile(const std::string& content) : content_(content) {}
+  MemoryFile(const std::string& content, std::atomic<uint64_t>& seeks)
+      : content_(content), seeks_(seeks) {}
   uint64_t size_bytes() const override { return content_.size(); }
   Result<size_t> read(uint64_t offset, std::span<char> out) const override {
     if (offset >= content_.size()) return size_t{0};
@@ -19,16 +20,19 @@ class MemoryFile final : public LowerFile {
     return length;
   }
   Result<uint64_t> seek_data(uint64_t offset) const override {
+    ++seeks_;
     if (offset >= content_.size()) return Error{ENXIO, "past the end"};
     return offset;
   }
   Result<uint64_t> seek_hole(uint64_t offset) const override {
+    ++seeks_;
     if (offset >= content_.size()) return Error{ENXIO, "past the end"};
     return content_.size();
   }
 
  private:
   const std::string& content_;
+  std::atomic<uint64_t>& seeks_;
 };
 
 }  // namespace
@@ -204,7 +208,8 @@ Result<Xattrs> MemoryLower::xattrs(Ino ino) { return TRY(inode(ino))->node.xattr
 Result<std::shared_ptr<const LowerFile>> MemoryLower::open(Ino ino) {
   Inode* found = TRY(inode(ino));
   if (found->node.attributes.type != FileType::regular) return Error{EINVAL, "not a file"};
-  return std::shared_ptr<const LowerFile>(std::make_shared<MemoryFile>(found->node.content));
+  return std::shared_ptr<const LowerFile>(
+      std::make_shared<MemoryFile>(found->node.content, seeks_));
 }
 
 Result<Content> MemoryLower::content(Ino) { return Error{ENOTSUP, "not in a store"}; }

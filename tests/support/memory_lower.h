@@ -5,6 +5,7 @@
 // thread-safe.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
@@ -32,6 +33,7 @@ class MemoryLower final : public Lower {
   void add_symlink(const std::string& path, const std::string& target);
   void add_link(const std::string& path, const std::string& existing);  // a hard link
   void seal();
+  uint64_t seeks() const { return seeks_; }  // seek_data and seek_hole so far, of all files
 
   Ino inode_limit() const override { return inodes_.size(); }
   uint64_t content_bytes() const override { return content_bytes_; }
@@ -63,6 +65,7 @@ class MemoryLower final : public Lower {
   std::shared_ptr<Inode> root_;
   std::vector<std::shared_ptr<Inode>> inodes_;  // by number; 0 is empty
   uint64_t content_bytes_ = 0;
+  std::atomic<uint64_t> seeks_ = 0;
 };
 
 }  // namespace layerfs

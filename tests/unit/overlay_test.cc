@@ -243,6 +243,17 @@ TEST_F(OverlayTest, SeesHoles) {
   EXPECT_EQ(stat("big").attributes.size_bytes, 1u << 20);
 }
 
+// Each search in the lower goes on to the end of the data there.
+TEST_F(OverlayTest, FilesInManyPiecesAreNotSearchedOncePerPiece) {
+  Ino big = ino("big");
+  for (uint64_t at = 0; at < 1 << 20; at += 8192) ASSERT_TRUE(fs().write(big, at, "x").ok());
+  uint64_t before = lower_.seeks();
+  EXPECT_GE(fs().stat(big).value().blocks, 2048u);
+  EXPECT_EQ(fs().seek(big, 1, SEEK_HOLE).value(), 1u << 20);
+  EXPECT_EQ(fs().seek(big, 4097, SEEK_DATA).value(), 4097u);
+  EXPECT_LE(lower_.seeks() - before, 8u);
+}
+
 TEST_F(OverlayTest, SeesHolesOfSmallFiles) {
   Ino file = create(ino("d"), "sparse");
   ASSERT_TRUE(fs().write(file, 9000, "x").ok());
