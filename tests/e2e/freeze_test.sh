@@ -24,7 +24,10 @@ freeze() {
   "$FREEZE_CLIENT" "$directory" "$@" <"$WORK/hold" >"$said" &
   client=$!
   exec 6>"$WORK/hold"
-  until grep -q . "$said"; do sleep 0.01; done
+  until grep -q . "$said"; do
+    kill -0 $client 2>/dev/null || fail "freeze_client ended without a word"
+    sleep 0.01
+  done
 }
 thaw() {
   exec 6>&-
