@@ -113,6 +113,7 @@ mkdir "$WORK/rootfs"
 tar -C "$WORK/rootfs" --xattrs --xattrs-include='*' -xpf "$WORK/out/rootfs.tar"
 cmp "$WORK/expected/large-3" "$WORK/rootfs/large-3"
 
+unless_sanitized "too little memory, because ASan itself reserves terabytes" || exit 0
 # Debian's RocksDB is built with assertions, and one is that zstd gets its memory.
 ROCKSDB_ASSERTS='rocksdb.*Assertion'
 step "too little memory: an import succeeds, or says so and leaves the store alone"
