@@ -51,6 +51,7 @@ void keep_memory_small() {
 // Signals arrive on the descriptor, in every thread started from now on.
 Result<UniqueFd> take_signals() {
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);  // a limit of file sizes is an error like others
   sigset_t set;
   sigemptyset(&set);
   for (int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
@@ -61,7 +62,7 @@ Result<UniqueFd> take_signals() {
 }
 
 // The kernel keeps what it was given: these need to hold only what neighbours will ask for, and the
-// bases that neighbours share. Both shrink when the mount is idle: there may be many at a time.
+// bases that neighbours share. The first is for a mount that cannot share groups with others.
 constexpr size_t kGroupCacheBytes = 40 << 20;
 constexpr size_t kPageCacheBytes = 8 << 20;
 
@@ -136,6 +137,7 @@ class Daemon {
     store_ = TRY(Store::open(request_.root, {.read_only = true,
                                              .create = false,
                                              .group_cache_bytes = kGroupCacheBytes,
+                                             .share_groups = true,
                                              .page_cache_bytes = kPageCacheBytes}));
     Result<Container> existing = Error{ENOENT, ""};
     if (made_ || request_.container) {

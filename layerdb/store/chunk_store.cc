@@ -28,8 +28,7 @@ Result<ChunkAddress> StoredChunks::put(std::string_view chunk) {
     counters_.chunks_shared++;
     return *found.address;
   }
-  if (open_group_.size() >= kGroupFillBytes ||
-      open_group_.size() + chunk.size() > kGroupLimitBytes)
+  if (open_group_.size() >= kGroupFillBytes || open_group_.size() + chunk.size() > kGroupLimitBytes)
     TRY(seal());
   ChunkAddress address{open_number(), static_cast<uint32_t>(open_group_.size())};
   if (open_group_.empty()) open_group_.reserve(kGroupLimitBytes);
@@ -136,21 +135,37 @@ Result<StoredChunks::Bytes> StoredChunks::read_group(GroupId group, size_t depth
 Result<LruCache<std::string>::Loaded> StoredChunks::load_group(GroupId group, size_t depth) {
   GroupWriter::Pending pending = writer_.find(group);
   if (pending.raw) return LruCache<std::string>::Loaded{pending.raw, pending.raw->capacity()};
-  rocksdb::PinnableSlice stored;
-  std::string_view record;
+  std::string raw;
   if (pending.record) {
-    record = *pending.record;
-  } else {
-    if (!TRY(database_.get(Family::groups, be64(group), stored)))
-      return Error{EUCLEAN, fmt::format("group {} is missing from the store", group)};
-    record = {stored.data(), stored.size()};
-    counters_.groups_read++;
-    counters_.compressed_bytes_read += record.size();
+    raw = TRY(decode(group, *pending.record, depth));
+  } else if (!pool_ || !pool_->get(group, raw)) {
+    raw = TRY(load_stored(group, depth));
+    if (pool_) pool_->put(group, raw);
   }
-  auto raw = std::make_shared<const std::string>(
-      TRY(decode_group(group, record, [&](GroupId base) { return read_group(base, depth + 1); })));
-  counters_.decoded_bytes += raw->size();
-  return LruCache<std::string>::Loaded{raw, raw->capacity()};
+  size_t bytes = raw.capacity();
+  return LruCache<std::string>::Loaded{std::make_shared<const std::string>(std::move(raw)), bytes};
+}
+
+Result<std::string> StoredChunks::load_stored(GroupId group, size_t depth) {
+  rocksdb::PinnableSlice record;
+  if (!TRY(database_.get(Family::groups, be64(group), record)))
+    return Error{EUCLEAN, fmt::format("group {} is missing from the store", group)};
+  counters_.groups_read++;
+  counters_.compressed_bytes_read += record.size();
+  return decode(group, {record.data(), record.size()}, depth);
+}
+
+Result<std::string> StoredChunks::decode(GroupId group, std::string_view record, size_t depth) {
+  std::string raw =
+      TRY(decode_group(group, record, [&](GroupId base) { return read_group(base, depth + 1); }));
+  counters_.decoded_bytes += raw.size();
+  return raw;
+}
+
+void StoredChunks::drop_cache() {
+  constexpr double kUnusedSeconds = 0.9;
+  cache_.clear();
+  if (pool_) pool_->release(kUnusedSeconds);
 }
 
 ChunkStoreCounters StoredChunks::counters() const {

@@ -11,6 +11,7 @@
 #include <unordered_map>
 
 #include "layerdb/store/chunk_store.h"
+#include "layerdb/store/group_pool.h"
 #include "layerdb/store/group_writer.h"
 #include "layerdb/store/lru_cache.h"
 #include "layerdb/store/object_store_impl.h"
@@ -26,8 +27,11 @@ class StoredChunks : public ChunkStore {
   Status flush() override;
   Status start_flush() override;
   Result<std::shared_ptr<const std::string>> read_group(GroupId group) override;
-  void drop_cache() override { cache_.clear(); }
+  void drop_cache() override;
   ChunkStoreCounters counters() const override;
+
+  // Groups decoded here and by others are shared from here on. Readers only, before any read.
+  void share(std::unique_ptr<GroupPool> pool) { pool_ = std::move(pool); }
 
   // The number of the next new group.
   GroupId next_group() const { return open_number(); }
@@ -48,10 +52,13 @@ class StoredChunks : public ChunkStore {
   Status compare(ChunkAddress candidate, std::string_view chunk, Found& found);
   Result<Bytes> read_group(GroupId group, size_t depth);
   Result<LruCache<std::string>::Loaded> load_group(GroupId group, size_t depth);
+  Result<std::string> load_stored(GroupId group, size_t depth);
+  Result<std::string> decode(GroupId group, std::string_view record, size_t depth);
 
   Database& database_;
   FingerprintFunction hash_;
   LruCache<std::string> cache_;
+  std::unique_ptr<GroupPool> pool_;  // behind the cache, if any
   struct AtomicCounters {
     std::atomic<uint64_t> groups_read{0}, compressed_bytes_read{0}, decoded_bytes{0};
     std::atomic<uint64_t> chunks_put{0}, chunks_shared{0}, put_bytes{0}, new_bytes{0};

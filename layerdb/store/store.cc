@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layerdb/store/store.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <thread>
 
 #include "layerdb/base/caught.h"
+#include "layerdb/base/coding.h"
+#include "layerdb/base/hash.h"
 #include "layerdb/base/log.h"
 #include "layerdb/base/sys.h"
 #include "layerdb/store/catalog_impl.h"
 #include "layerdb/store/chunk_store_impl.h"
 #include "layerdb/store/database.h"
+#include "layerdb/store/group_pool.h"
 #include "layerdb/store/maintenance.h"
 #include "layerdb/store/object_store_impl.h"
 
@@ -29,6 +34,28 @@ struct Store::State {
 };
 
 namespace {
+
+// What a reader that shares decoded groups keeps by itself: the bases it is at.
+constexpr size_t kOwnCacheBytes = 4 << 20;
+
+// Of this very database: neither its copy, nor one that was put in its place.
+Result<uint64_t> identify_store(const std::string& root) {
+  std::string path = root + "/store/IDENTITY";
+  std::string name = TRY(read_file(path));
+  struct stat status = {};
+  if (::stat(path.c_str(), &status) != 0) return errno_error("look at '" + path + "'");
+  for (uint64_t number : {uint64_t{status.st_dev}, uint64_t{status.st_ino},
+                          uint64_t(status.st_ctim.tv_sec), uint64_t(status.st_ctim.tv_nsec)})
+    put_u64(name, number);
+  return checksum64(name);
+}
+
+// Null where it cannot be (no right to write there, little memory): sharing is only for speed.
+std::unique_ptr<GroupPool> join_others(const std::string& root) {
+  Result<uint64_t> identity = identify_store(root);
+  if (!identity.ok()) return nullptr;
+  return GroupPool::join(root + "/pool", *identity).value_or(nullptr);
+}
 
 Result<UniqueFd> lock_for_writing(const std::string& root, const std::function<void()>& on_wait) {
   std::string path = root + "/store.lock";
@@ -56,7 +83,10 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, StoreOptions
   }
   state.database = TRY(Database::open(
       path, {.read_only = options.read_only, .create = options.create, .env = options.env}));
-  state.chunks = std::make_unique<StoredChunks>(*state.database, options.group_cache_bytes);
+  std::unique_ptr<GroupPool> pool = options.share_groups ? join_others(root) : nullptr;
+  state.chunks = std::make_unique<StoredChunks>(*state.database,
+                                                pool ? kOwnCacheBytes : options.group_cache_bytes);
+  if (pool) state.chunks->share(std::move(pool));
   state.objects = std::make_unique<StoredObjects>(*state.database, options.page_cache_bytes);
   state.catalog = std::make_unique<StoredCatalog>(*state.database);
   if (!options.read_only) TRY(state.set_next_numbers());

@@ -36,11 +36,14 @@ class CatalogBatch;
 
 struct StoreOptions {
   bool read_only = false;
-  bool create = true;                      // read_write: make the store when there is none
-  std::function<void()> on_wait;           // called once when another writer holds the lock
-  rocksdb::Env* env = nullptr;             // tests: a faulty or in-memory Env
-  size_t group_cache_bytes = 64 << 20;     // decoded groups
-  size_t page_cache_bytes = 16 << 20;      // parsed tree pages, file maps
+  bool create = true;                   // read_write: make the store when there is none
+  std::function<void()> on_wait;        // called once when another writer holds the lock
+  rocksdb::Env* env = nullptr;          // tests: a faulty or in-memory Env
+  size_t group_cache_bytes = 64 << 20;  // decoded groups
+  // Readers: shares decoded groups with others that do (group_pool.h) and keeps few of its own.
+  // Whoever opens such stores does so one at a time.
+  bool share_groups = false;
+  size_t page_cache_bytes = 16 << 20;  // parsed tree pages, file maps
 };
 
 class Store {

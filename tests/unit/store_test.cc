@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "layerdb/base/coding.h"
@@ -63,6 +65,41 @@ TEST(Store, KeepsWhatWasPublished) {
   auto store = open_to_read(dir.path());
   LayerRecord layer = VALUE(store->catalog().layer(sha256(bytes)));
   EXPECT_EQ(layer.tar_bytes, bytes.size());
+  EXPECT_EQ(read_content(*store, layer.tar, bytes.size()), bytes);
+}
+
+TEST(Store, ReadersThatShareDecodeOnceTogether) {
+  TempDir dir;
+  Random random;
+  std::string bytes = random.text(3 << 20);
+  publish_layer(*open_to_write(dir.path()), bytes);
+  StoreOptions sharing{.read_only = true, .share_groups = true};
+  auto one = VALUE(Store::open(dir.path(), sharing)),
+       other = VALUE(Store::open(dir.path(), sharing));
+  LayerRecord layer = VALUE(one->catalog().layer(sha256(bytes)));
+  EXPECT_EQ(read_content(*one, layer.tar, bytes.size()), bytes);
+  EXPECT_EQ(one->chunks().counters().decoded_bytes, bytes.size());
+  EXPECT_EQ(read_content(*other, layer.tar, bytes.size()), bytes);
+  EXPECT_EQ(other->chunks().counters().decoded_bytes, 0u);
+
+  // A copy is another store, whose groups may come to be others.
+  TempDir copy;
+  std::filesystem::copy(dir.path() + "/store", copy / "store");
+  std::filesystem::copy(dir.path() + "/pool", copy / "pool",
+                        std::filesystem::copy_options::copy_symlinks);
+  auto third = VALUE(Store::open(copy.path(), sharing));
+  EXPECT_EQ(read_content(*third, layer.tar, bytes.size()), bytes);
+  EXPECT_EQ(third->chunks().counters().decoded_bytes, bytes.size());
+}
+
+TEST(Store, AReaderThatCannotShareReadsAllTheSame) {
+  TempDir dir;
+  Random random;
+  std::string bytes = random.text(1 << 20);
+  publish_layer(*open_to_write(dir.path()), bytes);
+  std::ofstream(dir / "pool") << "in the way";
+  auto store = VALUE(Store::open(dir.path(), {.read_only = true, .share_groups = true}));
+  LayerRecord layer = VALUE(store->catalog().layer(sha256(bytes)));
   EXPECT_EQ(read_content(*store, layer.tar, bytes.size()), bytes);
 }
 

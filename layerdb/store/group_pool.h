@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Decoded groups that the mounts of one store share: twenty containers of one image that start at
+// once decode each group once and hold it once. The memory is a memfd's: it has no name, and goes
+// with the last process that has it. Copies go in and come out; nobody points into it.
+//
+// Finding each other: every member leaves a link `<directory>/<pid>-<n>` -> /proc/<pid>/fd/<n>. A
+// newcomer opens the first one whose pool says that it is of the same store (`identity`) and of the
+// same layout, removes links of the dead, or starts a pool. Where members cannot be opened (other
+// user namespaces, no /proc), each has its own.
+//
+// Slots are in sets; a group's set follows from its number, and the longest unused of its slots is
+// given away. A set's mutex lies in the shared memory and is only ever *tried*: who is stopped or
+// killed amid a copy holds up nobody, others miss meanwhile. A set whose holder died is emptied.
+//
+// Trust: whoever can open the memory is the store's owner, and could as well write to the store.
+// A group's number means the same bytes for all members because published groups never change and
+// their numbers are not given again (chunk_store.h); only such may be put here.
+//
+// Thread-safety: all from any thread; join() by one process at a time for a directory.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "layerdb/base/result.h"
+#include "layerdb/base/sys.h"
+#include "layerdb/object/types.h"
+
+namespace layerfs {
+
+class GroupPool {
+ public:
+  static Result<std::unique_ptr<GroupPool>> join(const std::string& directory, uint64_t identity);
+  ~GroupPool();
+  GroupPool(const GroupPool&) = delete;
+  GroupPool& operator=(const GroupPool&) = delete;
+
+  // False: it is not there, or cannot be had at once.
+  bool get(GroupId group, std::string& out);
+  // At most kMaxGroupBytes. Not put where that would have to wait.
+  void put(GroupId group, std::string_view raw);
+
+  // Gives the memory back unless a member has used it within the last `seconds`.
+  void release(double seconds);
+  uint64_t memory_bytes() const;
+
+ private:
+  struct Header;
+  struct Set;
+  class SetLock;
+
+  GroupPool() = default;
+  Status start(uint64_t identity);
+  bool enter(const std::string& link, uint64_t identity);
+  bool map(UniqueFd fd);
+  Status leave_link(const std::string& directory);
+  Set& set_of(GroupId group);
+  char* slot(size_t set, size_t way);
+
+  UniqueFd fd_;
+  char* memory_ = nullptr;
+  std::string link_;
+};
+
+}  // namespace layerfs

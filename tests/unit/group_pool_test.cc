@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/store/group_pool.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "layerdb/store/chunk_store.h"
+#include "tests/support/random.h"
+#include "tests/support/result_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace layerfs {
+namespace {
+
+using test_support::TempDir;
+
+constexpr uint64_t kStore = 7;
+
+std::string pool_bytes(GroupId group) {
+  return std::string(1000 + group * 7919 % 90'000, static_cast<char>('a' + group % 26)) +
+         std::to_string(group);
+}
+
+class GroupPoolTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<GroupPool> join(uint64_t identity = kStore) {
+    return VALUE(GroupPool::join(dir_.path(), identity));
+  }
+  size_t links() const {
+    return size_t(std::distance(std::filesystem::directory_iterator(dir_.path()), {}));
+  }
+  TempDir dir_;
+  std::string out_;
+};
+
+TEST_F(GroupPoolTest, WhatOnePutsAnotherGets) {
+  auto one = join(), other = join();
+  EXPECT_FALSE(other->get(5, out_));
+  one->put(5, pool_bytes(5));
+  ASSERT_TRUE(other->get(5, out_));
+  EXPECT_EQ(out_, pool_bytes(5));
+  one.reset();  // who began it may leave
+  auto third = join();
+  ASSERT_TRUE(third->get(5, out_));
+  EXPECT_EQ(out_, pool_bytes(5));
+}
+
+TEST_F(GroupPoolTest, AnotherStoreHasAnotherPool) {
+  auto one = join();
+  one->put(5, pool_bytes(5));
+  EXPECT_FALSE(join(kStore + 1)->get(5, out_));
+}
+
+TEST_F(GroupPoolTest, TheLongestUnusedMakesRoom) {
+  auto pool = join();
+  constexpr size_t kSame = 9600;  // groups so far apart are of one set
+  for (GroupId i = 1; i <= 8; ++i) pool->put(i * kSame, pool_bytes(i));
+  EXPECT_TRUE(pool->get(kSame, out_));
+  pool->put(9 * kSame, std::string(kMaxGroupBytes, 'x'));
+  EXPECT_TRUE(pool->get(kSame, out_));
+  EXPECT_FALSE(pool->get(2 * kSame, out_));
+  ASSERT_TRUE(pool->get(9 * kSame, out_));
+  EXPECT_EQ(out_, std::string(kMaxGroupBytes, 'x'));
+}
+
+TEST_F(GroupPoolTest, MemoryIsBoundedAndGivenBackWhenNobodyUsesIt) {
+  auto one = join(), other = join();
+  for (GroupId i = 1; i <= 3000; ++i) one->put(i, pool_bytes(i));
+  uint64_t full = one->memory_bytes();
+  EXPECT_GT(full, 20u << 20);
+  EXPECT_LT(full, 100u << 20);
+  other->release(3600);
+  EXPECT_EQ(one->memory_bytes(), full);
+  other->release(0);
+  EXPECT_LT(one->memory_bytes(), 1u << 20);
+  EXPECT_FALSE(one->get(3000, out_));
+  one->put(3000, pool_bytes(3000));
+  EXPECT_TRUE(other->get(3000, out_));
+}
+
+TEST_F(GroupPoolTest, LinksOfTheDeadAndWhatIsNoPoolAreNotFollowed) {
+  std::string gone = std::to_string(1 << 23) + "-3";  // no process has such a number
+  std::filesystem::create_symlink("/proc/" + std::to_string(1 << 23) + "/fd/3", dir_ / gone);
+  TempDir elsewhere;
+  std::ofstream(elsewhere / "file") << "no pool";
+  std::filesystem::create_symlink(elsewhere / "file", dir_ / "1-1");
+  auto pool = join();
+  EXPECT_EQ(links(), 2u) << "the dead one's is removed, others' are left alone";
+  pool->put(5, pool_bytes(5));
+  EXPECT_TRUE(join()->get(5, out_));
+  pool.reset();
+  EXPECT_EQ(links(), 1u);
+}
+
+// Processes that put and get are killed and stopped at random moments: what others get is right all
+// the same, and nobody waits for them.
+TEST_F(GroupPoolTest, ProcessesMayDieAndStopAnywhere) {
+  test_support::Random random;
+  auto pool = join();
+  // How often it found what it asked for; -1 when that was wrong.
+  auto work = [](GroupPool& mine, test_support::Random& numbers, int count) {
+    std::string raw;
+    int found = 0;
+    for (int i = 0; i != count; ++i) {
+      GroupId group = numbers.between(1, 1000);
+      if (!mine.get(group, raw)) {
+        mine.put(group, pool_bytes(group));
+      } else {
+        if (raw != pool_bytes(group)) return -1;
+        ++found;
+      }
+    }
+    return found;
+  };
+  std::vector<pid_t> stopped;
+  for (int round = 0; round < 60; ++round) {
+    pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      test_support::Random numbers(static_cast<uint64_t>(round));
+      work(*pool, numbers, -1);
+      ::_exit(1);  // it found wrong bytes
+    }
+    ::usleep(static_cast<useconds_t>(random.below(3000)));
+    bool stop = random.below(4) == 0;
+    ::kill(child, stop ? SIGSTOP : SIGKILL);
+    if (stop) {
+      stopped.push_back(child);
+    } else {
+      int status = 0;
+      ASSERT_EQ(::waitpid(child, &status, 0), child);
+      EXPECT_TRUE(WIFSIGNALED(status));
+    }
+    EXPECT_GT(work(*pool, random, 500), 0);
+  }
+  for (pid_t child : stopped) {
+    int status = 0;
+    ::kill(child, SIGKILL);
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFSIGNALED(status));
+  }
+}
+
+}  // namespace
+}  // namespace layerfs
