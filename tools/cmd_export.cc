@@ -8,6 +8,7 @@
 #include "layerdb/ops/export.h"
 #include "layerdb/store/reference.h"
 #include "tools/cli.h"
+#include "tools/large_pages.h"
 #include "tools/quiet_container.h"
 
 namespace layerfs {
@@ -53,6 +54,7 @@ Status export_container(const Globals& globals, const Container& container,
 }
 
 Status export_stored(const Globals& globals, const std::string& name, ExportOptions options) {
+  begin_heap_in_large_pages(StoreOptions().group_cache_bytes);
   std::unique_ptr<Store> store = TRY(open_store_to_read(globals));
   Digest id = TRY(resolve_image(store->catalog(), name));
   Result<Reference> reference = parse_reference(name);

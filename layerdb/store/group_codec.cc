@@ -86,12 +86,14 @@ Result<std::string> decode_group(GroupId number, std::string_view record, const 
     prefix_bytes += (*raw)->size();
     bases.push_back(*std::move(raw));
   }
-  if (bases.empty()) {
+  if (bases.size() <= 1) {
     std::string out(parsed.raw_bytes, '\0');
-    if (!decompress(parsed.payload, {}, out)) return damaged(number, "it does not decompress");
+    std::string_view prefix = bases.empty() ? std::string_view() : *bases[0];
+    if (!decompress(parsed.payload, prefix, out)) return damaged(number, "it does not decompress");
     return out;
   }
-  // The group goes right behind its prefix: zstd is faster when its window is in one piece.
+  // Several become one prefix, and the group goes right behind it: zstd is faster when its window
+  // is in one piece.
   auto window = std::make_unique_for_overwrite<char[]>(prefix_bytes + parsed.raw_bytes);
   char* end = window.get();
   for (const GroupBytes& base : bases) end = std::copy(base->begin(), base->end(), end);
