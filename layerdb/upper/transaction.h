@@ -72,7 +72,7 @@ class UpperTransaction final : public Upper::Transaction {
   bool marks_range() const { return !std::ranges::all_of(range_changes_, &RangeChange::erased); }
 
   std::vector<RangeChange> range_changes_;  // for the cache, in order
-  std::vector<Ino> without_ranges_;  // deleted inodes
+  std::vector<Ino> without_ranges_;         // deleted inodes
   struct InodeChange {
     Ino ino = 0;
     std::optional<InodeRecord> record;  // nullopt: deleted
