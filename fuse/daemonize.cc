@@ -9,8 +9,6 @@
 #include <sanitizer/lsan_interface.h>
 #endif
 
-#include <exception>
-
 #include "layerdb/base/caught.h"
 #include "layerdb/base/coding.h"
 #include "layerdb/base/log.h"

@@ -2,6 +2,7 @@
 #include "layerdb/store/group_pool.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -12,7 +13,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <cstring>
+#include <cstdio>
 #include <new>
 
 #include "layerdb/store/chunk_store.h"
@@ -20,18 +21,40 @@
 namespace layerfs {
 namespace {
 
-// 768 slots: some 40 MiB when full, as most groups have little more than kGroupFillBytes. The rest
-// of a slot is address space, not memory.
+// 768 slots: some 40 MiB when full, as most groups have little more than kGroupFillBytes; 96 MiB at
+// most. The rest of a slot is a hole.
 constexpr size_t kSets = 96;
 constexpr size_t kWays = 8;
 constexpr size_t kSetBytes = kWays * kMaxGroupBytes;
+constexpr size_t kHeaderBytes = 64 * 1024;  // with what pads it to whole pages
+constexpr size_t kAllBytes = kHeaderBytes + kSets * kSetBytes;
 constexpr uint64_t kMagic = 0x6c66'706f'6f6c'0001;  // "lfpool", version
 constexpr char kMemoryName[] = "layerfs-groups";
+constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
+// The /proc entry that a link of this name stands for; empty when it is no name of a link.
+std::string descriptor_of(const std::string& name) {
+  int pid = 0, number = 0, length = 0;
+  if (std::sscanf(name.c_str(), "%d-%d%n", &pid, &number, &length) != 2 ||
+      name != fmt::format("{}-{}", pid, number))
+    return "";
+  return fmt::format("/proc/{}/fd/{}", pid, number);
+}
+
+bool is_gone(const std::string& descriptor) {
+  std::string process = descriptor.substr(0, descriptor.find("/fd/"));
+  return ::access(process.c_str(), F_OK) != 0 && errno == ENOENT &&
+         ::access("/proc/self", F_OK) == 0;
+}
 
 uint64_t now_nanoseconds() {
   timespec now = {};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   return uint64_t(now.tv_sec) * 1'000'000'000 + uint64_t(now.tv_nsec);
+}
+
+uint64_t slot_offset(size_t set, size_t way) {
+  return kHeaderBytes + set * kSetBytes + way * kMaxGroupBytes;
 }
 
 void make_shared_mutex(pthread_mutex_t& mutex) {
@@ -61,9 +84,6 @@ struct GroupPool::Header {
   uint64_t identity = 0;
   std::atomic<uint64_t> used = 0;
   std::array<Set, kSets> sets;
-
-  static constexpr size_t kBytes = 64 * 1024;  // with what pads it to whole pages
-  static constexpr size_t kAllBytes = kBytes + kSets * kSetBytes;
 };
 
 // Tries; holds the set or not.
@@ -88,127 +108,128 @@ class GroupPool::SetLock {
   bool held_ = false;
 };
 
-GroupPool::Set& GroupPool::set_of(GroupId group) {
-  return reinterpret_cast<Header*>(memory_)->sets[group % kSets];
-}
-
-char* GroupPool::slot(size_t set, size_t way) {
-  return memory_ + Header::kBytes + set * kSetBytes + way * kMaxGroupBytes;
-}
-
 Result<std::unique_ptr<GroupPool>> GroupPool::join(const std::string& directory,
                                                    uint64_t identity) {
-  static_assert(sizeof(Header) <= Header::kBytes);
+  static_assert(sizeof(Header) <= kHeaderBytes);
+  static_assert(std::atomic<uint64_t>::is_always_lock_free);
   TRY(make_directories(directory, 0700));
   std::unique_ptr<GroupPool> pool(new GroupPool());
   for (const std::string& name : TRY(list_directory(directory))) {
-    std::string link = directory + "/" + name;
-    if (pool->enter(link, identity)) break;
-    std::string process = "/proc/" + name.substr(0, name.find('-'));
-    if (::access(process.c_str(), F_OK) != 0 && errno == ENOENT) ::unlink(link.c_str());
+    std::string descriptor = descriptor_of(name);
+    if (descriptor.empty()) continue;
+    if (pool->enter(descriptor, identity)) break;
+    if (is_gone(descriptor)) ::unlink((directory + "/" + name).c_str());
   }
-  if (pool->memory_ == nullptr) TRY(pool->start(identity));
+  if (pool->header_ == nullptr) TRY(pool->start(identity));
   TRY(pool->leave_link(directory));
   return pool;
 }
 
-// A number that went to another process names any file: only a pool's memory is opened.
-bool GroupPool::enter(const std::string& link, uint64_t identity) {
-  char target[64], memory[64];
-  ssize_t length = ::readlink(link.c_str(), target, sizeof target - 1);
-  if (length <= 0) return false;
-  target[length] = '\0';
-  length = ::readlink(target, memory, sizeof memory - 1);
-  if (length <= 0) return false;
-  memory[length] = '\0';
-  if (std::string_view(memory) != std::string("/memfd:") + kMemoryName + " (deleted)") return false;
-  UniqueFd fd(::open(target, O_RDWR | O_CLOEXEC | O_NONBLOCK));
-  struct stat status = {};
-  if (!fd.valid() || ::fstat(fd.get(), &status) != 0 ||
-      status.st_size != off_t{Header::kAllBytes} || !map(std::move(fd)))
+// A number that went to another process names any file: only a pool's memory is opened, and only
+// what is sealed, as no file but a memfd can be, and this user's is believed to be one.
+bool GroupPool::enter(const std::string& descriptor, uint64_t identity) {
+  char memory[64];
+  ssize_t length = ::readlink(descriptor.c_str(), memory, sizeof memory);
+  if (length <= 0 ||
+      std::string_view(memory, size_t(length)) != fmt::format("/memfd:{} (deleted)", kMemoryName))
     return false;
-  const auto& found = *reinterpret_cast<const Header*>(memory_);
-  if (found.magic == kMagic && found.header_bytes == sizeof(Header) && found.identity == identity)
+  UniqueFd fd(::open(descriptor.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  struct stat status = {};
+  if (!fd.valid() || ::fstat(fd.get(), &status) != 0 || status.st_uid != ::geteuid() ||
+      status.st_size != off_t{kAllBytes} || (::fcntl(fd.get(), F_GET_SEALS) & kSeals) != kSeals ||
+      !map(std::move(fd)))
+    return false;
+  if (header_->magic == kMagic && header_->header_bytes == sizeof(Header) &&
+      header_->identity == identity)
     return true;
-  ::munmap(memory_, Header::kAllBytes);
-  memory_ = nullptr;
+  ::munmap(header_, kHeaderBytes);
+  header_ = nullptr;
   fd_.reset();
   return false;
 }
 
+// The header has its memory from here on, and nobody can make the rest shorter under the others.
 Status GroupPool::start(uint64_t identity) {
   UniqueFd fd(::memfd_create(kMemoryName, MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!fd.valid()) return errno_error("make memory for decoded groups");
-  // Sealed: nobody can make it shorter under the others.
-  if (::ftruncate(fd.get(), Header::kAllBytes) != 0 ||
-      ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
-      !map(std::move(fd)))
+  if (!fd.valid() || ::ftruncate(fd.get(), kAllBytes) != 0 ||
+      ::fallocate(fd.get(), 0, 0, kHeaderBytes) != 0 ||
+      ::fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0 || !map(std::move(fd)))
     return errno_error("make memory for decoded groups");
-  auto* header = new (memory_) Header{.identity = identity, .sets = {}};
-  for (Set& set : header->sets) make_shared_mutex(set.mutex);
+  new (header_) Header{.identity = identity, .sets = {}};
+  for (Set& set : header_->sets) make_shared_mutex(set.mutex);
   return {};
 }
 
 bool GroupPool::map(UniqueFd fd) {
-  void* memory =
-      ::mmap(nullptr, Header::kAllBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  void* memory = ::mmap(nullptr, kHeaderBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
   if (memory == MAP_FAILED) return false;
-  memory_ = static_cast<char*>(memory);
+  header_ = static_cast<Header*>(memory);
   fd_ = std::move(fd);
   return true;
 }
 
 Status GroupPool::leave_link(const std::string& directory) {
-  std::string pid = std::to_string(::getpid()), number = std::to_string(fd_.get());
-  std::string target = "/proc/" + pid + "/fd/" + number;
-  link_ = directory + "/" + pid + "-" + number;
+  std::string name = fmt::format("{}-{}", ::getpid(), fd_.get());
+  link_ = directory + "/" + name;
   ::unlink(link_.c_str());  // of a dead process that had our number
-  if (::symlink(target.c_str(), link_.c_str()) != 0)
+  if (::symlink(descriptor_of(name).c_str(), link_.c_str()) != 0)
     return errno_error("make the link '" + link_ + "'");
   return {};
 }
 
 GroupPool::~GroupPool() {
   if (!link_.empty()) ::unlink(link_.c_str());
-  if (memory_ != nullptr) ::munmap(memory_, Header::kAllBytes);
+  if (header_ == nullptr) return;
+  if (last_use_ != 0 && last_use_ == header_->used) empty();
+  ::munmap(header_, kHeaderBytes);
 }
 
 bool GroupPool::get(GroupId group, std::string& out) {
-  Set& set = set_of(group);
+  Set& set = header_->sets[group % kSets];
   SetLock lock(set);
-  if (!lock.held()) return false;
+  if (group == 0 || !lock.held()) return false;
   auto way = std::ranges::find(set.ways, group, &Set::Way::group);
-  if (way == set.ways.end()) return false;
-  way->used = now_nanoseconds();
-  reinterpret_cast<Header*>(memory_)->used = way->used;
-  out.assign(slot(group % kSets, size_t(way - set.ways.begin())), way->size_bytes);
-  return true;
+  if (way == set.ways.end() || way->size_bytes > kMaxGroupBytes) return false;
+  used(way->used = now_nanoseconds());
+  out.resize(way->size_bytes);
+  Result<size_t> done =
+      pread_full(fd_.get(), out, slot_offset(group % kSets, size_t(way - set.ways.begin())));
+  return done.ok() && *done == out.size();
 }
 
 void GroupPool::put(GroupId group, std::string_view raw) {
-  Set& set = set_of(group);
+  Set& set = header_->sets[group % kSets];
   SetLock lock(set);
-  if (!lock.held() || raw.size() > kMaxGroupBytes) return;
-  auto way = std::ranges::find(set.ways, group, &Set::Way::group);
-  if (way != set.ways.end()) return;
-  way = std::ranges::min_element(set.ways, {}, &Set::Way::used);
+  if (group == 0 || !lock.held() || raw.size() > kMaxGroupBytes) return;
+  if (std::ranges::find(set.ways, group, &Set::Way::group) != set.ways.end()) return;
+  auto way = std::ranges::min_element(set.ways, {}, &Set::Way::used);
   *way = {group, now_nanoseconds(), static_cast<uint32_t>(raw.size())};
-  reinterpret_cast<Header*>(memory_)->used = way->used;
-  std::memcpy(slot(group % kSets, size_t(way - set.ways.begin())), raw.data(), raw.size());
+  used(way->used);
+  uint64_t offset = slot_offset(group % kSets, size_t(way - set.ways.begin()));
+  if (!pwrite_full(fd_.get(), raw, offset).ok()) *way = {};  // no memory
+}
+
+void GroupPool::used(uint64_t when) {
+  last_use_ = when;
+  header_->used = when;
 }
 
 void GroupPool::release(double seconds) {
-  auto& header = *reinterpret_cast<Header*>(memory_);
-  uint64_t used = header.used;
-  if (used == 0 || now_nanoseconds() - used < uint64_t(seconds * 1e9)) return;
-  header.used = 0;
+  uint64_t used = header_->used;
+  if (used != 0 && now_nanoseconds() - used >= uint64_t(seconds * 1e9)) empty();
+}
+
+void GroupPool::empty() {
+  bool all = true;
   for (size_t i = 0; i < kSets; ++i) {
-    SetLock lock(header.sets[i]);
+    SetLock lock(header_->sets[i]);
+    all = all && lock.held();
     if (!lock.held()) continue;
-    header.sets[i].ways = {};
-    ::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                off_t(Header::kBytes + i * kSetBytes), off_t{kSetBytes});
+    header_->sets[i].ways = {};
+    ::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(slot_offset(i, 0)),
+                off_t{kSetBytes});
   }
+  if (all) header_->used = 0;
 }
 
 uint64_t GroupPool::memory_bytes() const {

@@ -2,24 +2,27 @@
 //
 // Decoded groups that the mounts of one store share: twenty containers of one image that start at
 // once decode each group once and hold it once. The memory is a memfd's: it has no name, and goes
-// with the last process that has it. Copies go in and come out; nobody points into it.
+// with the last process that has it. Copies go in and come out; nobody points into it, and a host
+// without memory for it fails a write, not the process.
 //
 // Finding each other: every member leaves a link `<directory>/<pid>-<n>` -> /proc/<pid>/fd/<n>. A
-// newcomer opens the first one whose pool says that it is of the same store (`identity`) and of the
-// same layout, removes links of the dead, or starts a pool. Where members cannot be opened (other
-// user namespaces, no /proc), each has its own.
+// newcomer opens the first one that is the same user's, of the same store (`identity`) and of the
+// same layout, removes links of processes that are no more, or starts a pool. Who cannot be found
+// (other namespaces of users or processes, no /proc) is not shared with: sharing is for speed only.
 //
 // Slots are in sets; a group's set follows from its number, and the longest unused of its slots is
 // given away. A set's mutex lies in the shared memory and is only ever *tried*: who is stopped or
 // killed amid a copy holds up nobody, others miss meanwhile. A set whose holder died is emptied.
 //
-// Trust: whoever can open the memory is the store's owner, and could as well write to the store.
-// A group's number means the same bytes for all members because published groups never change and
-// their numbers are not given again (chunk_store.h); only such may be put here.
+// Trust: only memory of this process's own user is entered, who could as well write to the store.
+// A group's number must mean the same bytes for all members. Published groups never change and
+// their numbers are not given again; only such may be put here. A store that is put back from a
+// copy breaks this: no mount may run meanwhile (format.md).
 //
 // Thread-safety: all from any thread; join() by one process at a time for a directory.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -43,7 +46,8 @@ class GroupPool {
   // At most kMaxGroupBytes. Not put where that would have to wait.
   void put(GroupId group, std::string_view raw);
 
-  // Gives the memory back unless a member has used it within the last `seconds`.
+  // Gives the memory back unless a member has used it within the last `seconds`. A member that
+  // leaves does so, too, if it was the last to use it.
   void release(double seconds);
   uint64_t memory_bytes() const;
 
@@ -54,14 +58,15 @@ class GroupPool {
 
   GroupPool() = default;
   Status start(uint64_t identity);
-  bool enter(const std::string& link, uint64_t identity);
+  bool enter(const std::string& descriptor, uint64_t identity);
   bool map(UniqueFd fd);
   Status leave_link(const std::string& directory);
-  Set& set_of(GroupId group);
-  char* slot(size_t set, size_t way);
+  void used(uint64_t when);
+  void empty();
 
   UniqueFd fd_;
-  char* memory_ = nullptr;
+  Header* header_ = nullptr;  // the slots behind it are not mapped
+  std::atomic<uint64_t> last_use_ = 0;
   std::string link_;
 };
 

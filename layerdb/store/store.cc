@@ -51,10 +51,13 @@ Result<uint64_t> identify_store(const std::string& root) {
 }
 
 // Null where it cannot be (no right to write there, little memory): sharing is only for speed.
-std::unique_ptr<GroupPool> join_others(const std::string& root) {
+// `before`: the store that was there before the database was opened.
+std::unique_ptr<GroupPool> join_others(const std::string& root, const Result<uint64_t>& before) {
   Result<uint64_t> identity = identify_store(root);
-  if (!identity.ok()) return nullptr;
-  return GroupPool::join(root + "/pool", *identity).value_or(nullptr);
+  if (!identity.ok() || !before.ok() || *identity != *before) return nullptr;
+  Result<std::unique_ptr<GroupPool>> pool = GroupPool::join(root + "/pool", *identity);
+  if (!pool.ok()) log_info("decoded groups are not shared: {}", pool.error().message);
+  return std::move(pool).value_or(nullptr);
 }
 
 Result<UniqueFd> lock_for_writing(const std::string& root, const std::function<void()>& on_wait) {
@@ -81,9 +84,10 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, StoreOptions
       return Error{ENOENT, "there is no store at '" + root + "'; `layerfs import` makes one"};
     state.lock = TRY(lock_for_writing(root, options.on_wait));
   }
+  Result<uint64_t> identity = options.share_groups ? identify_store(root) : 0;
   state.database = TRY(Database::open(
       path, {.read_only = options.read_only, .create = options.create, .env = options.env}));
-  std::unique_ptr<GroupPool> pool = options.share_groups ? join_others(root) : nullptr;
+  std::unique_ptr<GroupPool> pool = options.share_groups ? join_others(root, identity) : nullptr;
   state.chunks = std::make_unique<StoredChunks>(*state.database,
                                                 pool ? kOwnCacheBytes : options.group_cache_bytes);
   if (pool) state.chunks->share(std::move(pool));

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layerdb/store/group_pool.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
+#include "layerdb/base/sys.h"
 #include "layerdb/store/chunk_store.h"
 #include "tests/support/random.h"
 #include "tests/support/result_matchers.h"
@@ -83,18 +86,57 @@ TEST_F(GroupPoolTest, MemoryIsBoundedAndGivenBackWhenNobodyUsesIt) {
   EXPECT_TRUE(other->get(3000, out_));
 }
 
-TEST_F(GroupPoolTest, LinksOfTheDeadAndWhatIsNoPoolAreNotFollowed) {
-  std::string gone = std::to_string(1 << 23) + "-3";  // no process has such a number
-  std::filesystem::create_symlink("/proc/" + std::to_string(1 << 23) + "/fd/3", dir_ / gone);
-  TempDir elsewhere;
-  std::ofstream(elsewhere / "file") << "no pool";
-  std::filesystem::create_symlink(elsewhere / "file", dir_ / "1-1");
+TEST_F(GroupPoolTest, WhoLeavesLastTakesTheMemoryAlong) {
+  auto one = join(), other = join();
+  one->put(5, pool_bytes(5));
+  other->put(6, pool_bytes(6));
+  one.reset();
+  EXPECT_TRUE(other->get(5, out_)) << "another used it since";
+  auto third = join();
+  third->put(7, pool_bytes(7));
+  third.reset();
+  EXPECT_FALSE(other->get(7, out_));
+  EXPECT_LT(other->memory_bytes(), 1u << 20);
+}
+
+TEST_F(GroupPoolTest, LinksOfTheDeadGoAndOnlyThose) {
+  constexpr int kNobody = 1 << 23;  // no process has such a number
+  std::string gone = std::to_string(kNobody) + "-3";
+  std::filesystem::create_symlink("/proc/" + std::to_string(kNobody) + "/fd/3", dir_ / gone);
+  std::ofstream(dir_ / "keep") << "not ours";
+  std::ofstream(dir_ / (std::to_string(kNobody) + "-x")) << "not ours";
   auto pool = join();
-  EXPECT_EQ(links(), 2u) << "the dead one's is removed, others' are left alone";
+  EXPECT_EQ(links(), 3u);
   pool->put(5, pool_bytes(5));
   EXPECT_TRUE(join()->get(5, out_));
   pool.reset();
-  EXPECT_EQ(links(), 1u);
+  EXPECT_EQ(links(), 2u);
+}
+
+// What a number names that went to another process, or that somebody laid there.
+TEST_F(GroupPoolTest, WhatIsNoPoolIsNotEntered) {
+  uint64_t size = [&] {
+    auto pool = join();
+    std::string link = std::filesystem::directory_iterator(dir_.path())->path();
+    return std::filesystem::file_size(link);
+  }();
+  auto lay = [&](int fd) {
+    std::string number = std::to_string(fd), pid = std::to_string(::getpid());
+    std::filesystem::create_symlink("/proc/" + pid + "/fd/" + number, dir_ / (pid + "-" + number));
+  };
+  TempDir elsewhere;
+  UniqueFd file = VALUE(open_file(elsewhere / "file", O_RDWR | O_CREAT));
+  UniqueFd open_memory(::memfd_create("layerfs-groups", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  UniqueFd small(::memfd_create("layerfs-groups", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  UniqueFd foreign(::memfd_create("layerfs-groups", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  for (int fd : {file.get(), open_memory.get(), foreign.get()})
+    ASSERT_EQ(::ftruncate(fd, off_t(size)), 0);
+  constexpr int kSealed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+  for (int fd : {small.get(), foreign.get()}) ASSERT_EQ(::fcntl(fd, F_ADD_SEALS, kSealed), 0);
+  for (int fd : {file.get(), open_memory.get(), small.get(), foreign.get()}) lay(fd);
+  auto pool = join();
+  pool->put(5, pool_bytes(5));
+  EXPECT_TRUE(join()->get(5, out_));
 }
 
 // Processes that put and get are killed and stopped at random moments: what others get is right all
@@ -102,16 +144,18 @@ TEST_F(GroupPoolTest, LinksOfTheDeadAndWhatIsNoPoolAreNotFollowed) {
 TEST_F(GroupPoolTest, ProcessesMayDieAndStopAnywhere) {
   test_support::Random random;
   auto pool = join();
+  std::vector<std::string> right(1001);  // made before, so that most of the time goes into copies
+  for (GroupId group = 1; group < right.size(); ++group) right[group] = pool_bytes(group);
   // How often it found what it asked for; -1 when that was wrong.
-  auto work = [](GroupPool& mine, test_support::Random& numbers, int count) {
+  auto work = [&right](GroupPool& mine, test_support::Random& numbers, int count) {
     std::string raw;
     int found = 0;
     for (int i = 0; i != count; ++i) {
       GroupId group = numbers.between(1, 1000);
       if (!mine.get(group, raw)) {
-        mine.put(group, pool_bytes(group));
+        mine.put(group, right[group]);
       } else {
-        if (raw != pool_bytes(group)) return -1;
+        if (raw != right[group]) return -1;
         ++found;
       }
     }
