@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -15,6 +16,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <new>
+#include <optional>
 
 #include "layerdb/store/chunk_store.h"
 
@@ -32,19 +34,22 @@ constexpr uint64_t kMagic = 0x6c66'706f'6f6c'0001;  // "lfpool", version
 constexpr char kMemoryName[] = "layerfs-groups";
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
-// The /proc entry that a link of this name stands for; empty when it is no name of a link.
-std::string descriptor_of(const std::string& name) {
-  int pid = 0, number = 0, length = 0;
-  if (std::sscanf(name.c_str(), "%d-%d%n", &pid, &number, &length) != 2 ||
-      name != fmt::format("{}-{}", pid, number))
-    return "";
-  return fmt::format("/proc/{}/fd/{}", pid, number);
-}
+// What a link's name says.
+struct Member {
+  pid_t pid = 0;
+  int number = 0;
 
-bool is_gone(const std::string& descriptor) {
-  std::string process = descriptor.substr(0, descriptor.find("/fd/"));
-  return ::access(process.c_str(), F_OK) != 0 && errno == ENOENT &&
-         ::access("/proc/self", F_OK) == 0;
+  std::string name() const { return fmt::format("{}-{}", pid, number); }
+  std::string descriptor() const { return fmt::format("/proc/{}/fd/{}", pid, number); }
+  bool is_gone() const { return ::kill(pid, 0) != 0 && errno == ESRCH; }
+};
+
+std::optional<Member> parse_link(const std::string& name) {
+  Member member;
+  if (std::sscanf(name.c_str(), "%d-%d", &member.pid, &member.number) != 2 || member.pid <= 0 ||
+      name != member.name())
+    return std::nullopt;
+  return member;
 }
 
 uint64_t now_nanoseconds() {
@@ -115,10 +120,10 @@ Result<std::unique_ptr<GroupPool>> GroupPool::join(const std::string& directory,
   TRY(make_directories(directory, 0700));
   std::unique_ptr<GroupPool> pool(new GroupPool());
   for (const std::string& name : TRY(list_directory(directory))) {
-    std::string descriptor = descriptor_of(name);
-    if (descriptor.empty()) continue;
-    if (pool->enter(descriptor, identity)) break;
-    if (is_gone(descriptor)) ::unlink((directory + "/" + name).c_str());
+    std::optional<Member> member = parse_link(name);
+    if (!member) continue;
+    if (pool->enter(member->descriptor(), identity)) break;
+    if (member->is_gone()) ::unlink((directory + "/" + name).c_str());
   }
   if (pool->header_ == nullptr) TRY(pool->start(identity));
   TRY(pool->leave_link(directory));
@@ -169,10 +174,10 @@ bool GroupPool::map(UniqueFd fd) {
 }
 
 Status GroupPool::leave_link(const std::string& directory) {
-  std::string name = fmt::format("{}-{}", ::getpid(), fd_.get());
-  link_ = directory + "/" + name;
+  Member self{::getpid(), fd_.get()};
+  link_ = directory + "/" + self.name();
   ::unlink(link_.c_str());  // of a dead process that had our number
-  if (::symlink(descriptor_of(name).c_str(), link_.c_str()) != 0)
+  if (::symlink(self.descriptor().c_str(), link_.c_str()) != 0)
     return errno_error("make the link '" + link_ + "'");
   return {};
 }
