@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
 #include "layerdb/base/coding.h"
 #include "layerdb/object/chunker.h"
 #include "layerdb/store/chunk_store_impl.h"
@@ -119,6 +121,20 @@ void StoredChunks::discard(GroupId next) {
   pending_.clear();
   pending_groups_.clear();
   cache_.clear();
+}
+
+Status ChunkStore::read(GroupId group, uint64_t offset, std::span<char> out) {
+  std::shared_ptr<const std::string> raw = TRY(read_group(group));
+  if (offset > raw->size() || out.size() > raw->size() - offset)
+    return Error{EUCLEAN, fmt::format("group {} is shorter than a file that lies in it", group)};
+  std::memcpy(out.data(), raw->data() + offset, out.size());
+  return {};
+}
+
+// What others decoded is copied once, and no more of it than is asked for.
+Status StoredChunks::read(GroupId group, uint64_t offset, std::span<char> out) {
+  if (pool_ && !cache_.contains(group) && pool_->read(group, offset, out)) return {};
+  return ChunkStore::read(group, offset, out);
 }
 
 Result<std::shared_ptr<const std::string>> StoredChunks::read_group(GroupId group) {

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -64,6 +65,8 @@ class ChunkStore {
   // The decoded bytes of a group, through the cache; shared and immutable. EUCLEAN when missing
   // or damaged. Concurrent misses of one group decode it once.
   virtual Result<std::shared_ptr<const std::string>> read_group(GroupId group) = 0;
+  // Fills `out` from `offset` within the group. EUCLEAN, too, when it ends before.
+  virtual Status read(GroupId group, uint64_t offset, std::span<char> out);
 
   // Gives the memory of decoded groups back: nobody reads for a while.
   virtual void drop_cache() {}

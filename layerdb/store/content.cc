@@ -269,13 +269,9 @@ Result<size_t> ContentReader::read(uint64_t offset, std::span<char> out) const {
   TRY(walk_extents(objects_, content_, offset, [&](const Extent& extent) -> Result<bool> {
     if (extent.file_offset >= end) return false;
     if (extent.file_offset > done) zero_until(extent.file_offset);
-    std::shared_ptr<const std::string> group = TRY(chunks_.read_group(extent.group));
-    if (uint64_t{extent.group_offset} + extent.length > group->size())
-      return Error{EUCLEAN,
-                   fmt::format("group {} is shorter than a file that lies in it", extent.group)};
     uint64_t skip = done - extent.file_offset;
     uint64_t count = std::min(end, end_of(extent)) - done;
-    std::memcpy(out.data() + (done - offset), group->data() + extent.group_offset + skip, count);
+    TRY(chunks_.read(extent.group, extent.group_offset + skip, out.subspan(done - offset, count)));
     done += count;
     return done < end;
   }));

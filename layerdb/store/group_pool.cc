@@ -17,20 +17,26 @@
 #include <cstdio>
 #include <new>
 #include <optional>
+#include <span>
 
+#include "layerdb/base/available_memory.h"
 #include "layerdb/store/chunk_store.h"
 
 namespace layerfs {
 namespace {
 
-// 768 slots: some 40 MiB when full, as most groups have little more than kGroupFillBytes; 96 MiB at
-// most. The rest of a slot is a hole.
+// 768 slots to begin with: some 40 MiB when full, as most groups have little more than
+// kGroupFillBytes; 96 MiB at most. The rest of a slot is a hole. Grown: eight times as much.
 constexpr size_t kSets = 96;
-constexpr size_t kWays = 8;
-constexpr size_t kSetBytes = kWays * kMaxGroupBytes;
-constexpr size_t kHeaderBytes = 64 * 1024;  // with what pads it to whole pages
+constexpr uint32_t kFirstWays = 8;
+constexpr uint32_t kMaxWays = 64;
+constexpr uint32_t kMoreWays = 4;      // that a set gets at once
+constexpr uint64_t kMemoryShare = 4;   // grown to at most a quarter of the memory that is available
+constexpr double kUnusedSeconds = 10;  // then a way that was added goes again
+constexpr size_t kSetBytes = kMaxWays * kMaxGroupBytes;
+constexpr size_t kHeaderBytes = 256 * 1024;  // with what pads it to whole pages
 constexpr size_t kAllBytes = kHeaderBytes + kSets * kSetBytes;
-constexpr uint64_t kMagic = 0x6c66'706f'6f6c'0001;  // "lfpool", version
+constexpr uint64_t kMagic = 0x6c66'706f'6f6c'0002;  // "lfpool", version
 constexpr char kMemoryName[] = "layerfs-groups";
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
@@ -80,7 +86,19 @@ struct GroupPool::Set {
     uint32_t size_bytes = 0;
   };
   pthread_mutex_t mutex;
-  std::array<Way, kWays> ways;
+  uint32_t way_count = kFirstWays;
+  uint32_t next_gone = 0;
+  std::array<GroupId, kMaxWays> gone = {};  // given away last, a ring
+  std::array<Way, kMaxWays> all = {};
+
+  // What is in use. Another process wrote the count.
+  std::span<Way> ways() { return {all.data(), std::min<size_t>(way_count, kMaxWays)}; }
+  size_t index(const Way& way) const { return size_t(&way - all.data()); }
+  bool was_given_away(GroupId group) const { return std::ranges::count(gone, group) != 0; }
+  void give_away(Way& way) {
+    if (way.group != 0) gone[next_gone++ % kMaxWays] = way.group;
+    way = {};
+  }
 };
 
 struct GroupPool::Header {
@@ -98,7 +116,7 @@ class GroupPool::SetLock {
     int status = ::pthread_mutex_trylock(&set.mutex);
     held_ = status == 0 || status == EOWNERDEAD;
     if (status != EOWNERDEAD) return;
-    set.ways = {};
+    set.all = {};
     ::pthread_mutex_consistent(&set.mutex);
   }
   ~SetLock() {
@@ -190,28 +208,69 @@ GroupPool::~GroupPool() {
 }
 
 bool GroupPool::get(GroupId group, std::string& out) {
+  return with_slot(group, [&](size_t size_bytes, uint64_t slot) {
+    out.resize(size_bytes);
+    Result<size_t> done = pread_full(fd_.get(), out, slot);
+    return done.ok() && *done == out.size();
+  });
+}
+
+bool GroupPool::read(GroupId group, uint64_t offset, std::span<char> out) {
+  return with_slot(group, [&](size_t size_bytes, uint64_t slot) {
+    if (offset > size_bytes || out.size() > size_bytes - offset) return false;
+    Result<size_t> done = pread_full(fd_.get(), out, slot + offset);
+    return done.ok() && *done == out.size();
+  });
+}
+
+// What `copy` returns while the set is held, or false when the group cannot be had.
+template <typename Copy>  // bool(size_bytes, where it is in the memory)
+bool GroupPool::with_slot(GroupId group, Copy&& copy) {
   Set& set = header_->sets[group % kSets];
   SetLock lock(set);
   if (group == 0 || !lock.held()) return false;
-  auto way = std::ranges::find(set.ways, group, &Set::Way::group);
-  if (way == set.ways.end() || way->size_bytes > kMaxGroupBytes) return false;
+  auto way = std::ranges::find(set.ways(), group, &Set::Way::group);
+  if (way == set.ways().end() || way->size_bytes > kMaxGroupBytes) return false;
   used(way->used = now_nanoseconds());
-  out.resize(way->size_bytes);
-  Result<size_t> done =
-      pread_full(fd_.get(), out, slot_offset(group % kSets, size_t(way - set.ways.begin())));
-  return done.ok() && *done == out.size();
+  return copy(way->size_bytes, slot_offset(group % kSets, set.index(*way)));
 }
 
 void GroupPool::put(GroupId group, std::string_view raw) {
   Set& set = header_->sets[group % kSets];
   SetLock lock(set);
   if (group == 0 || !lock.held() || raw.size() > kMaxGroupBytes) return;
-  if (std::ranges::find(set.ways, group, &Set::Way::group) != set.ways.end()) return;
-  auto way = std::ranges::min_element(set.ways, {}, &Set::Way::used);
-  *way = {group, now_nanoseconds(), static_cast<uint32_t>(raw.size())};
-  used(way->used);
-  uint64_t offset = slot_offset(group % kSets, size_t(way - set.ways.begin()));
-  if (!pwrite_full(fd_.get(), raw, offset).ok()) *way = {};  // no memory
+  if (std::ranges::find(set.ways(), group, &Set::Way::group) != set.ways().end()) return;
+  uint64_t now = now_nanoseconds();
+  shrink(group % kSets, now);
+  if (set.was_given_away(group) && may_grow(now))
+    set.way_count = std::min(set.way_count + kMoreWays, kMaxWays);
+  auto way = std::ranges::min_element(set.ways(), {}, &Set::Way::used);
+  set.give_away(*way);
+  *way = {group, now, static_cast<uint32_t>(raw.size())};
+  used(now);
+  if (!pwrite_full(fd_.get(), raw, slot_offset(group % kSets, set.index(*way))).ok())
+    *way = {};  // no memory
+}
+
+// Of what was added to the set, the end that nobody uses any more.
+void GroupPool::shrink(size_t number, uint64_t now) {
+  Set& set = header_->sets[number];
+  while (set.way_count > kFirstWays) {
+    Set::Way& last = set.ways().back();
+    if (last.used + uint64_t(kUnusedSeconds * 1e9) > now) return;
+    last = {};
+    --set.way_count;
+    free_slots(number, set.way_count, 1);
+  }
+}
+
+bool GroupPool::may_grow(uint64_t now) {
+  constexpr uint64_t kStaleNanoseconds = 100'000'000;
+  if (now - memory_checked_ > kStaleNanoseconds) {
+    memory_checked_ = now;
+    may_grow_ = memory_bytes() < available_memory_bytes() / kMemoryShare;
+  }
+  return may_grow_;
 }
 
 void GroupPool::used(uint64_t when) {
@@ -230,11 +289,18 @@ void GroupPool::empty() {
     SetLock lock(header_->sets[i]);
     all = all && lock.held();
     if (!lock.held()) continue;
-    header_->sets[i].ways = {};
-    ::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(slot_offset(i, 0)),
-                off_t{kSetBytes});
+    Set& set = header_->sets[i];
+    set.all = {};
+    set.gone = {};
+    set.way_count = kFirstWays;
+    free_slots(i, 0, kMaxWays);
   }
   if (all) header_->used = 0;
+}
+
+void GroupPool::free_slots(size_t set, size_t first, size_t count) {
+  ::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(slot_offset(set, first)),
+              off_t(count * kMaxGroupBytes));
 }
 
 uint64_t GroupPool::memory_bytes() const {

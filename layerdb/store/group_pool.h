@@ -11,8 +11,11 @@
 // (other namespaces of users or processes, no /proc) is not shared with: sharing is for speed only.
 //
 // Slots are in sets; a group's set follows from its number, and the longest unused of its slots is
-// given away. A set's mutex lies in the shared memory and is only ever *tried*: who is stopped or
-// killed amid a copy holds up nobody, others miss meanwhile. A set whose holder died is emptied.
+// given away. A set that is asked to take a group it gave away not long ago gets more slots, while
+// the host and its cgroups have memory to spare: random reads of a database then decode each group
+// once instead of at every read, and what is read once, one after the other, takes no more. A set's
+// mutex lies in the shared memory and is only ever *tried*: who is stopped or killed amid a copy
+// holds up nobody, others miss meanwhile. A set whose holder died is emptied.
 //
 // Trust: only memory of this process's own user is entered, who could as well write to the store.
 // A group's number must mean the same bytes for all members. Published groups never change and
@@ -25,6 +28,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -43,6 +47,8 @@ class GroupPool {
 
   // False: it is not there, or cannot be had at once.
   bool get(GroupId group, std::string& out);
+  // The same for a part; false, too, when the group ends before.
+  bool read(GroupId group, uint64_t offset, std::span<char> out);
   // At most kMaxGroupBytes. Not put where that would have to wait.
   void put(GroupId group, std::string_view raw);
 
@@ -61,12 +67,19 @@ class GroupPool {
   bool enter(const std::string& descriptor, uint64_t identity);
   bool map(UniqueFd fd);
   Status leave_link(const std::string& directory);
+  template <typename Copy>
+  bool with_slot(GroupId group, Copy&& copy);
   void used(uint64_t when);
+  void shrink(size_t number, uint64_t now);
+  bool may_grow(uint64_t now);
+  void free_slots(size_t set, size_t first, size_t count);
   void empty();
 
   UniqueFd fd_;
   Header* header_ = nullptr;  // the slots behind it are not mapped
   std::atomic<uint64_t> last_use_ = 0;
+  std::atomic<uint64_t> memory_checked_ = 0;
+  std::atomic<bool> may_grow_ = false;
   std::string link_;
 };
 

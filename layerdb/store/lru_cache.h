@@ -55,6 +55,12 @@ class LruCache {
     return *flight->result;
   }
 
+  bool contains(uint64_t key) {
+    Shard& shard = shard_of(key);
+    std::lock_guard lock(shard.mutex);
+    return shard.items.contains(key);
+  }
+
   void insert(uint64_t key, Loaded value) {
     Shard& shard = shard_of(key);
     std::lock_guard lock(shard.mutex);

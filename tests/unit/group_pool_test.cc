@@ -47,6 +47,10 @@ TEST_F(GroupPoolTest, WhatOnePutsAnotherGets) {
   one->put(5, pool_bytes(5));
   ASSERT_TRUE(other->get(5, out_));
   EXPECT_EQ(out_, pool_bytes(5));
+  out_.assign(40, ' ');
+  ASSERT_TRUE(other->read(5, 100, out_));
+  EXPECT_EQ(out_, pool_bytes(5).substr(100, 40));
+  EXPECT_FALSE(other->read(5, pool_bytes(5).size() - 39, out_));
   one.reset();  // who began it may leave
   auto third = join();
   ASSERT_TRUE(third->get(5, out_));
@@ -69,6 +73,28 @@ TEST_F(GroupPoolTest, TheLongestUnusedMakesRoom) {
   EXPECT_FALSE(pool->get(2 * kSame, out_));
   ASSERT_TRUE(pool->get(9 * kSame, out_));
   EXPECT_EQ(out_, std::string(kMaxGroupBytes, 'x'));
+}
+
+// More groups than there is room for, asked for again and again: at most a few of each are put
+// twice.
+TEST_F(GroupPoolTest, WhatIsAskedForAgainGetsMoreRoom) {
+  auto pool = join();
+  constexpr GroupId kGroups = 4000;
+  int missed = 0;
+  for (int round = 0; round < 6; ++round) {
+    for (GroupId i = 1; i <= kGroups; ++i) {
+      if (pool->get(i, out_)) continue;
+      pool->put(i, pool_bytes(i).substr(0, 1000));
+      if (round > 0) ++missed;
+    }
+  }
+  EXPECT_LT(missed, 4000);
+  EXPECT_TRUE(pool->get(kGroups, out_));
+  pool->release(0);
+  for (GroupId i = 1; i <= kGroups; ++i) pool->put(i, "x");  // each once: no more room for it
+  size_t kept = 0;
+  for (GroupId i = 1; i <= kGroups; ++i) kept += pool->get(i, out_);
+  EXPECT_EQ(kept, 768u);
 }
 
 TEST_F(GroupPoolTest, MemoryIsBoundedAndGivenBackWhenNobodyUsesIt) {
