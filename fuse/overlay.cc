@@ -120,8 +120,7 @@ Result<uint64_t> OverlayImpl::blocks(Ino ino, const InodeRecord& record) {
     int holes = std::popcount(record.small_holes);
     return blocks_of(attributes.size_bytes) - blocks_of(holes * kBlockBytes);
   }
-  auto parts = TRY(segments(ino, record, 0, record.lower_size_bytes));
-  uint64_t lower_bytes = lower_data_bytes(ino, record.lower_size_bytes, parts);
+  uint64_t lower_bytes = TRY(lower_data_bytes(ino, record));
   if (record.body == Body::lower) return blocks_of(lower_bytes);
   // Nothing fails for the sake of this number (a host out of descriptors).
   Result<uint64_t> body = upper_->body_blocks(ino);
@@ -129,12 +128,12 @@ Result<uint64_t> OverlayImpl::blocks(Ino ino, const InodeRecord& record) {
 }
 
 // How much of what is still the lower's is not holes. Damage is for read to report: then all of it.
-uint64_t OverlayImpl::lower_data_bytes(Ino ino, uint64_t size_bytes,
-                                       const std::vector<Segment>& parts) {
-  uint64_t all = 0;
-  for (const Segment& part : parts)
-    if (!part.body) all += part.length;
-  if (size_bytes < kSparseBytes) return all;
+Result<uint64_t> OverlayImpl::lower_data_bytes(Ino ino, const InodeRecord& record) {
+  uint64_t size = record.lower_size_bytes;
+  uint64_t own = record.body == Body::lower ? 0 : TRY(upper_->range_bytes(ino));
+  uint64_t all = size - std::min(own, size);
+  if (!has_holes(ino, size)) return all;
+  auto parts = TRY(segments(ino, record, 0, size));
   auto file = lower_files_.open(lower_, ino);
   if (!file.ok()) return all;
   LowerRuns runs(**file);
@@ -153,6 +152,12 @@ uint64_t OverlayImpl::lower_data_bytes(Ino ino, uint64_t size_bytes,
   return sum;
 }
 
+bool OverlayImpl::has_holes(Ino ino, uint64_t size_bytes) {
+  if (size_bytes < kSparseBytes) return false;
+  auto hole = lower_files_.first_hole(lower_, ino);
+  return hole.ok() && *hole < size_bytes;
+}
+
 Result<Stat> OverlayImpl::stat_record(Ino ino, const InodeRecord& record) {
   Timestamp atime = access_times_.find(ino).value_or(record.atime);
   return Stat{ino, record.attributes, atime, record.ctime, record.btime, TRY(blocks(ino, record))};
@@ -164,9 +169,12 @@ Result<Stat> OverlayImpl::stat_found(Ino ino, const LowerNode* lower_node) {
   if (lower_node == nullptr && !in_lower(ino)) return Error{ENOENT, "no such inode"};
   Stat out = stat_of(ino, lower_node ? lower_node->attributes : TRY(lower_.get(ino)).attributes);
   if (auto accessed = access_times_.find(ino)) out.atime = *accessed;
-  uint64_t size = out.attributes.size_bytes;
-  if (out.attributes.type == FileType::regular && size >= kSparseBytes)
-    out.blocks = blocks_of(lower_data_bytes(ino, size, {{0, size, false}}));
+  if (out.attributes.type == FileType::regular && out.attributes.size_bytes >= kSparseBytes) {
+    InodeRecord all_lower;
+    all_lower.body = Body::lower;
+    all_lower.lower_size_bytes = out.attributes.size_bytes;
+    out.blocks = blocks_of(TRY(lower_data_bytes(ino, all_lower)));
+  }
   return out;
 }
 
@@ -286,7 +294,21 @@ Result<std::shared_ptr<const LowerFile>> LowerFileCache::open(Lower& lower, Ino 
   std::lock_guard lock(slot.mutex);
   slot.ino = ino;
   slot.file = file;
+  slot.first_hole.reset();
   return file;
+}
+
+Result<uint64_t> LowerFileCache::first_hole(Lower& lower, Ino ino) {
+  auto file = TRY(open(lower, ino));
+  Slot& slot = slots_[ino % slots_.size()];
+  {
+    std::lock_guard lock(slot.mutex);
+    if (slot.ino == ino && slot.first_hole) return *slot.first_hole;
+  }
+  uint64_t found = TRY(file->seek_hole(0));
+  std::lock_guard lock(slot.mutex);
+  if (slot.ino == ino) slot.first_hole = found;
+  return found;
 }
 
 }  // namespace layerfs

@@ -32,12 +32,15 @@ constexpr uint64_t kMaxFileBytes = uint64_t{1} << 62;
 class LowerFileCache {
  public:
   Result<std::shared_ptr<const LowerFile>> open(Lower& lower, Ino ino);
+  // seek_hole(0): whoever asks for attributes wants to know whether there is any hole.
+  Result<uint64_t> first_hole(Lower& lower, Ino ino);
 
  private:
   struct Slot {
     std::mutex mutex;
     Ino ino = 0;
     std::shared_ptr<const LowerFile> file;
+    std::optional<uint64_t> first_hole;
   };
   std::array<Slot, 256> slots_;
 };
@@ -133,7 +136,8 @@ class OverlayImpl final : public Overlay {
     uint64_t length = 0;
     bool body = false;  // in data/<ino>, else in the lower
   };
-  uint64_t lower_data_bytes(Ino ino, uint64_t size_bytes, const std::vector<Segment>& parts);
+  Result<uint64_t> lower_data_bytes(Ino ino, const InodeRecord& record);
+  bool has_holes(Ino ino, uint64_t size_bytes);  // the lower file, before there
   Status apply(std::unique_ptr<Transaction> transaction);
   // Orphans whose last reference went: deleted a few at a time.
   void queue_reap(Ino ino);

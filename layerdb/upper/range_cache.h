@@ -25,6 +25,19 @@ class RangeCache {
   struct Ranges {
     std::shared_mutex mutex;
     std::map<uint64_t, uint64_t> by_end;  // end -> start
+    uint64_t covered_bytes = 0;           // their sum
+
+    void set(uint64_t start, uint64_t end) {
+      erase(end);
+      by_end.emplace_hint(by_end.lower_bound(end), end, start);
+      covered_bytes += end - start;
+    }
+    void erase(uint64_t end) {
+      auto it = by_end.find(end);
+      if (it == by_end.end()) return;
+      covered_bytes -= end - it->second;
+      by_end.erase(it);
+    }
   };
 
   uint64_t generation() const { return generation_; }

@@ -83,9 +83,9 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
     if (ranges == nullptr) continue;
     std::unique_lock range_lock(ranges->mutex);
     if (change.erased)
-      ranges->by_end.erase(change.end);
+      ranges->erase(change.end);
     else
-      ranges->by_end[change.end] = change.start;
+      ranges->set(change.start, change.end);
   }
   return {};
 }
@@ -188,8 +188,7 @@ Result<std::shared_ptr<RangeCache::Ranges>> UpperDb::cached_ranges(Ino ino) {
   TRY(scan(key::of(key::kRange, ino), "",
            [&](std::string_view record_key, std::string_view value) -> Result<bool> {
              Range range = TRY(key::decode_range(record_key, value));
-             ranges->by_end.emplace_hint(ranges->by_end.end(), range.offset + range.length,
-                                         range.offset);
+             ranges->set(range.offset, range.offset + range.length);
              return true;
            }));
   range_cache_.insert(ino, ranges);
@@ -294,6 +293,12 @@ Result<std::vector<Range>> UpperDb::ranges(Ino ino, uint64_t offset, uint64_t le
     return range.offset < end;
   }));
   return out;
+}
+
+Result<uint64_t> UpperDb::range_bytes(Ino ino) {
+  std::shared_ptr<RangeCache::Ranges> ranges = TRY(cached_ranges(ino));
+  std::shared_lock lock(ranges->mutex);
+  return ranges->covered_bytes;
 }
 
 Status UpperDb::for_each_inode(const std::function<bool(Ino, const InodeRecord&)>& visit) {

@@ -74,6 +74,7 @@ class UpperDb final : public Upper {
   Result<Xattrs> xattrs(Ino ino) override;
   Result<std::string> small_body(Ino ino) override;
   Result<std::vector<Range>> ranges(Ino ino, uint64_t offset, uint64_t length) override;
+  Result<uint64_t> range_bytes(Ino ino) override;
 
   Result<size_t> read_body(Ino ino, uint64_t offset, std::span<char> out) override;
   Status write_body(Ino ino, uint64_t offset, std::string_view bytes) override;

@@ -252,6 +252,10 @@ TEST_F(OverlayTest, FilesInManyPiecesAreNotSearchedOncePerPiece) {
   EXPECT_EQ(fs().seek(big, 1, SEEK_HOLE).value(), 1u << 20);
   EXPECT_EQ(fs().seek(big, 4097, SEEK_DATA).value(), 4097u);
   EXPECT_LE(lower_.seeks() - before, 8u);
+  before = lower_.seeks();
+  ASSERT_TRUE(fs().write(big, 4096, "x").ok());
+  EXPECT_GE(fs().stat(big).value().blocks, 2048u);
+  EXPECT_EQ(lower_.seeks(), before);
 }
 
 TEST_F(OverlayTest, SeesHolesOfSmallFiles) {

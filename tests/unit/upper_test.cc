@@ -329,6 +329,7 @@ TEST(Upper, RangesMatchABitmap) {
     }
     for (uint64_t i = from; i < from + length && i < kSize; ++i)
       ASSERT_EQ(seen[i], model[i]) << "at " << i << " in step " << step;
+    ASSERT_EQ(*upper->range_bytes(9), uint64_t(std::count(model.begin(), model.end(), true)));
     if (step % 500 == 499) {
       upper.reset();
       upper = open_upper(dir.path());
