@@ -50,8 +50,6 @@ void keep_memory_small() {
 
 // Signals arrive on the descriptor, in every thread started from now on.
 Result<UniqueFd> take_signals() {
-  ::signal(SIGPIPE, SIG_IGN);
-  ::signal(SIGXFSZ, SIG_IGN);  // a limit of file sizes is an error like others
   sigset_t set;
   sigemptyset(&set);
   for (int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);

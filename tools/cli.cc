@@ -143,8 +143,8 @@ Status CommandLine::run_chosen() {
 }
 
 int CommandLine::run(int argc, char** argv) {
-  std::signal(SIGPIPE,
-              SIG_IGN);  // a reader that went away is an error to report and clean up after
+  // A reader that went away and a limit of file sizes are errors to report and clean up after.
+  for (int number : {SIGPIPE, SIGXFSZ}) std::signal(number, SIG_IGN);
   try {
     app_->parse(argc, argv);
   } catch (const CLI::Success& wanted) {  // --help, --version

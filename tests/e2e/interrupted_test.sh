@@ -90,6 +90,12 @@ status=0
 "$LAYERFS" --root "$WORK/newer" import "$WORK/one.tar" x >"$WORK/out" 2>"$WORK/err" || status=$?
 [ $status -ne 0 ] || fail "wrote into a store of a newer version"
 
+step "a limit of file sizes"
+limited() { (ulimit -f 4000 && exec "$LAYERFS" --root "$STORE" "$@"); }
+refuses 'too large' limited import "$rootfs" limited
+refuses 'too large' limited export first -o "$WORK/limited.tar"
+assert_missing "$WORK/limited.tar"
+
 step "a full disk"
 if [ "$(id -u)" = 0 ]; then
   mkdir "$WORK/full"
