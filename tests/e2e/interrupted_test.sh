@@ -92,7 +92,9 @@ status=0
 
 step "a limit of file sizes"
 limited() { (ulimit -f 4000 && exec "$LAYERFS" --root "$STORE" "$@"); }
-refuses 'too large' limited import "$rootfs" limited
+head -c 20000000 /dev/urandom >"$WORK/second/random"
+refuses 'too large' limited import "$WORK/second" limited
+rm "$WORK/second/random"
 refuses 'too large' limited export first -o "$WORK/limited.tar"
 assert_missing "$WORK/limited.tar"
 
