@@ -12,12 +12,6 @@
 namespace layerfs {
 namespace {
 
-std::optional<uint64_t> number_in(const std::filesystem::path& path) {
-  Result<std::string> text = read_file(path);
-  if (!text.ok() || text->empty() || (*text)[0] < '0' || (*text)[0] > '9') return std::nullopt;
-  return std::strtoull(text->c_str(), nullptr, 10);
-}
-
 // What follows `key` in its line.
 std::optional<std::string> value_of(const std::string& path, const std::string& key) {
   Result<std::string> text = read_file(path);
@@ -28,18 +22,30 @@ std::optional<std::string> value_of(const std::string& path, const std::string& 
   return std::nullopt;
 }
 
+std::optional<uint64_t> number_of(const std::string& path, const std::string& key) {
+  std::optional<std::string> value = value_of(path, key);
+  if (!value || value->find_first_of("0123456789") == std::string::npos) return std::nullopt;
+  return std::strtoull(value->c_str(), nullptr, 10);
+}
+
+// What the group at `path` has left, its page cache counted as free; no limit: nothing.
+std::optional<uint64_t> left_in_group(const std::string& path) {
+  std::optional<uint64_t> limit = number_of(path + "/memory.max", "");
+  std::optional<uint64_t> used = number_of(path + "/memory.current", "");
+  if (!limit || !used) return std::nullopt;
+  for (const char* cache : {"inactive_file ", "active_file "})
+    *used -= std::min(*used, number_of(path + "/memory.stat", cache).value_or(0));
+  return *limit - std::min(*limit, *used);
+}
+
 }  // namespace
 
 uint64_t available_memory_bytes(const std::string& proc, const std::string& cgroups) {
-  std::optional<std::string> kibibytes = value_of(proc + "/meminfo", "MemAvailable:");
-  if (!kibibytes) return 0;
-  uint64_t available = std::strtoull(kibibytes->c_str(), nullptr, 10) * 1024;
+  uint64_t available = number_of(proc + "/meminfo", "MemAvailable:").value_or(0) * 1024;
   std::filesystem::path group = value_of(proc + "/self/cgroup", "0::").value_or("/");
   for (;; group = group.parent_path()) {
-    std::filesystem::path files = cgroups / group.relative_path();
-    std::optional<uint64_t> limit = number_in(files / "memory.max");
-    std::optional<uint64_t> used = number_in(files / "memory.current");
-    if (limit && used) available = std::min(available, *limit - std::min(*limit, *used));
+    std::optional<uint64_t> left = left_in_group(cgroups / group.relative_path());
+    available = std::min(available, left.value_or(available));
     if (!group.has_relative_path()) return available;
   }
 }

@@ -30,9 +30,9 @@ namespace {
 constexpr size_t kSets = 96;
 constexpr uint32_t kFirstWays = 8;
 constexpr uint32_t kMaxWays = 64;
-constexpr uint32_t kMoreWays = 4;      // that a set gets at once
-constexpr uint64_t kMemoryShare = 4;   // grown to at most a quarter of the memory that is available
-constexpr double kUnusedSeconds = 10;  // then a way that was added goes again
+constexpr uint32_t kMoreWays = 4;     // that a set gets at once
+constexpr uint64_t kMemoryShare = 4;  // grown to at most a quarter of the memory that is available
+constexpr uint64_t kUnusedNanoseconds = 10'000'000'000;  // then a way that was added goes again
 constexpr size_t kSetBytes = kMaxWays * kMaxGroupBytes;
 constexpr size_t kHeaderBytes = 256 * 1024;  // with what pads it to whole pages
 constexpr size_t kAllBytes = kHeaderBytes + kSets * kSetBytes;
@@ -58,12 +58,6 @@ std::optional<Member> parse_link(const std::string& name) {
   return member;
 }
 
-uint64_t now_nanoseconds() {
-  timespec now = {};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return uint64_t(now.tv_sec) * 1'000'000'000 + uint64_t(now.tv_nsec);
-}
-
 uint64_t slot_offset(size_t set, size_t way) {
   return kHeaderBytes + set * kSetBytes + way * kMaxGroupBytes;
 }
@@ -82,7 +76,7 @@ void make_shared_mutex(pthread_mutex_t& mutex) {
 struct GroupPool::Set {
   struct Way {
     GroupId group = 0;  // 0: empty
-    uint64_t used = 0;  // when, by now_nanoseconds()
+    uint64_t used = 0;  // when, by the clock
     uint32_t size_bytes = 0;
   };
   pthread_mutex_t mutex;
@@ -131,12 +125,18 @@ class GroupPool::SetLock {
   bool held_ = false;
 };
 
-Result<std::unique_ptr<GroupPool>> GroupPool::join(const std::string& directory,
-                                                   uint64_t identity) {
+uint64_t GroupPool::now_nanoseconds() {
+  timespec now = {};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return uint64_t(now.tv_sec) * 1'000'000'000 + uint64_t(now.tv_nsec);
+}
+
+Result<std::unique_ptr<GroupPool>> GroupPool::join(const std::string& directory, uint64_t identity,
+                                                   Clock clock) {
   static_assert(sizeof(Header) <= kHeaderBytes);
   static_assert(std::atomic<uint64_t>::is_always_lock_free);
   TRY(make_directories(directory, 0700));
-  std::unique_ptr<GroupPool> pool(new GroupPool());
+  std::unique_ptr<GroupPool> pool(new GroupPool(clock));
   for (const std::string& name : TRY(list_directory(directory))) {
     std::optional<Member> member = parse_link(name);
     if (!member) continue;
@@ -210,29 +210,31 @@ GroupPool::~GroupPool() {
 bool GroupPool::get(GroupId group, std::string& out) {
   return with_slot(group, [&](size_t size_bytes, uint64_t slot) {
     out.resize(size_bytes);
-    Result<size_t> done = pread_full(fd_.get(), out, slot);
-    return done.ok() && *done == out.size();
+    return copy(slot, out);
   });
 }
 
 bool GroupPool::read(GroupId group, uint64_t offset, std::span<char> out) {
   return with_slot(group, [&](size_t size_bytes, uint64_t slot) {
-    if (offset > size_bytes || out.size() > size_bytes - offset) return false;
-    Result<size_t> done = pread_full(fd_.get(), out, slot + offset);
-    return done.ok() && *done == out.size();
+    return offset <= size_bytes && out.size() <= size_bytes - offset && copy(slot + offset, out);
   });
 }
 
-// What `copy` returns while the set is held, or false when the group cannot be had.
-template <typename Copy>  // bool(size_bytes, where it is in the memory)
-bool GroupPool::with_slot(GroupId group, Copy&& copy) {
+bool GroupPool::copy(uint64_t at, std::span<char> out) const {
+  Result<size_t> done = pread_full(fd_.get(), out, at);
+  return done.ok() && *done == out.size();
+}
+
+// What `use` returns while the set is held, or false when the group cannot be had.
+template <typename Use>  // bool(size_bytes, where it is in the memory)
+bool GroupPool::with_slot(GroupId group, Use&& use) {
   Set& set = header_->sets[group % kSets];
   SetLock lock(set);
   if (group == 0 || !lock.held()) return false;
   auto way = std::ranges::find(set.ways(), group, &Set::Way::group);
   if (way == set.ways().end() || way->size_bytes > kMaxGroupBytes) return false;
-  used(way->used = now_nanoseconds());
-  return copy(way->size_bytes, slot_offset(group % kSets, set.index(*way)));
+  used(way->used = clock_());
+  return use(way->size_bytes, slot_offset(group % kSets, set.index(*way)));
 }
 
 void GroupPool::put(GroupId group, std::string_view raw) {
@@ -240,7 +242,7 @@ void GroupPool::put(GroupId group, std::string_view raw) {
   SetLock lock(set);
   if (group == 0 || !lock.held() || raw.size() > kMaxGroupBytes) return;
   if (std::ranges::find(set.ways(), group, &Set::Way::group) != set.ways().end()) return;
-  uint64_t now = now_nanoseconds();
+  uint64_t now = clock_();
   shrink(group % kSets, now);
   if (set.was_given_away(group) && may_grow(now))
     set.way_count = std::min(set.way_count + kMoreWays, kMaxWays);
@@ -257,7 +259,7 @@ void GroupPool::shrink(size_t number, uint64_t now) {
   Set& set = header_->sets[number];
   while (set.way_count > kFirstWays) {
     Set::Way& last = set.ways().back();
-    if (last.used + uint64_t(kUnusedSeconds * 1e9) > now) return;
+    if (last.used + kUnusedNanoseconds > now) return;
     last = {};
     --set.way_count;
     free_slots(number, set.way_count, 1);
@@ -280,7 +282,7 @@ void GroupPool::used(uint64_t when) {
 
 void GroupPool::release(double seconds) {
   uint64_t used = header_->used;
-  if (used != 0 && now_nanoseconds() - used >= uint64_t(seconds * 1e9)) empty();
+  if (used != 0 && clock_() - used >= uint64_t(seconds * 1e9)) empty();
 }
 
 void GroupPool::empty() {

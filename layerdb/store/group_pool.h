@@ -40,7 +40,10 @@ namespace layerfs {
 
 class GroupPool {
  public:
-  static Result<std::unique_ptr<GroupPool>> join(const std::string& directory, uint64_t identity);
+  using Clock = uint64_t (*)();  // nanoseconds; another one in tests only
+  static uint64_t now_nanoseconds();
+  static Result<std::unique_ptr<GroupPool>> join(const std::string& directory, uint64_t identity,
+                                                 Clock clock = &now_nanoseconds);
   ~GroupPool();
   GroupPool(const GroupPool&) = delete;
   GroupPool& operator=(const GroupPool&) = delete;
@@ -62,19 +65,21 @@ class GroupPool {
   struct Set;
   class SetLock;
 
-  GroupPool() = default;
+  explicit GroupPool(Clock clock) : clock_(clock) {}
   Status start(uint64_t identity);
   bool enter(const std::string& descriptor, uint64_t identity);
   bool map(UniqueFd fd);
   Status leave_link(const std::string& directory);
-  template <typename Copy>
-  bool with_slot(GroupId group, Copy&& copy);
+  template <typename Use>
+  bool with_slot(GroupId group, Use&& use);
+  bool copy(uint64_t at, std::span<char> out) const;
   void used(uint64_t when);
   void shrink(size_t number, uint64_t now);
   bool may_grow(uint64_t now);
   void free_slots(size_t set, size_t first, size_t count);
   void empty();
 
+  const Clock clock_;
   UniqueFd fd_;
   Header* header_ = nullptr;  // the slots behind it are not mapped
   std::atomic<uint64_t> last_use_ = 0;

@@ -39,8 +39,11 @@ TEST_F(AvailableMemoryTest, IsNoMoreThanEveryGroupHasLeft) {
   EXPECT_EQ(available(), 600000u);
   write("cgroup/user/inner/memory.max", "80000\n");
   EXPECT_EQ(available(), 2223u);
-  write("cgroup/user/memory.current", "1000001\n");
+  write("cgroup/user/memory.stat", "anon 5\nactive_file 300000\ninactive_file 90000\n");
+  write("cgroup/user/memory.current", "1390001\n");
   EXPECT_EQ(available(), 0u);
+  write("cgroup/user/memory.current", "1389999\n");
+  EXPECT_EQ(available(), 1u);
 }
 
 TEST_F(AvailableMemoryTest, IsKnownHere) { EXPECT_GT(available_memory_bytes(), 1u << 20); }

@@ -97,6 +97,29 @@ TEST_F(GroupPoolTest, WhatIsAskedForAgainGetsMoreRoom) {
   EXPECT_EQ(kept, 768u);
 }
 
+TEST_F(GroupPoolTest, RoomThatNobodyUsesAnyMoreGoesAgain) {
+  static uint64_t now;
+  constexpr uint64_t kSecond = 1'000'000'000;
+  now = kSecond;
+  auto pool = VALUE(GroupPool::join(dir_.path(), kStore, [] { return now; }));
+  constexpr GroupId kSame = 9600;  // groups so far apart are of one set
+  std::string raw(4096, 'x');
+  auto put_all = [&](GroupId first, GroupId count) {
+    for (GroupId i = first; i < first + count; ++i, ++now) pool->put(i * kSame, raw);
+  };
+  put_all(1, 40);
+  uint64_t before = pool->memory_bytes();
+  put_all(1, 40);
+  uint64_t grown = pool->memory_bytes();
+  EXPECT_GE(grown, before + 30 * raw.size());
+  now += 9 * kSecond;
+  put_all(100, 1);
+  EXPECT_EQ(pool->memory_bytes(), grown);
+  now += 2 * kSecond;
+  put_all(101, 8);
+  EXPECT_LE(pool->memory_bytes(), before + 4 * raw.size());
+}
+
 TEST_F(GroupPoolTest, MemoryIsBoundedAndGivenBackWhenNobodyUsesIt) {
   auto one = join(), other = join();
   for (GroupId i = 1; i <= 3000; ++i) one->put(i, pool_bytes(i));
