@@ -130,6 +130,7 @@ Result<uint64_t> OverlayImpl::blocks(Ino ino, const InodeRecord& record) {
 // How much of what is still the lower's is not holes. Damage is for read to report: then all of it.
 Result<uint64_t> OverlayImpl::lower_data_bytes(Ino ino, const InodeRecord& record) {
   uint64_t size = record.lower_size_bytes;
+  if (size == 0) return uint64_t{0};  // nor has it ranges, which are not asked for in vain
   uint64_t own = record.body == Body::lower ? 0 : TRY(upper_->range_bytes(ino));
   uint64_t all = size - std::min(own, size);
   if (!has_holes(ino, size)) return all;

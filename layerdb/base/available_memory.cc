@@ -6,19 +6,23 @@
 #include <filesystem>
 #include <optional>
 #include <sstream>
+#include <vector>
 
 #include "layerdb/base/sys.h"
 
 namespace layerfs {
 namespace {
 
-// What follows `key` in its line.
+// What follows `key` in its line. Keys begin lines, but for ":memory:", which follows a number.
 std::optional<std::string> value_of(const std::string& path, const std::string& key) {
   Result<std::string> text = read_file(path);
   if (!text.ok()) return std::nullopt;
   std::istringstream lines(*text);
-  for (std::string line; std::getline(lines, line);)
-    if (line.starts_with(key)) return line.substr(key.size());
+  for (std::string line; std::getline(lines, line);) {
+    size_t at = key.starts_with(':') ? line.find(key) : 0;
+    if (at <= line.size() && line.compare(at, key.size(), key) == 0)
+      return line.substr(at + key.size());
+  }
   return std::nullopt;
 }
 
@@ -28,26 +32,46 @@ std::optional<uint64_t> number_of(const std::string& path, const std::string& ke
   return std::strtoull(value->c_str(), nullptr, 10);
 }
 
-// What the group at `path` has left, its page cache counted as free; no limit: nothing.
-std::optional<uint64_t> left_in_group(const std::string& path) {
-  std::optional<uint64_t> limit = number_of(path + "/memory.max", "");
-  std::optional<uint64_t> used = number_of(path + "/memory.current", "");
-  if (!limit || !used) return std::nullopt;
-  for (const char* cache : {"inactive_file ", "active_file "})
-    *used -= std::min(*used, number_of(path + "/memory.stat", cache).value_or(0));
-  return *limit - std::min(*limit, *used);
+// The files that tell of a group in one version of cgroups. The page cache counts as free.
+struct Version {
+  const char* line;  // of /proc/self/cgroup, up to the path
+  const char* directory;
+  std::vector<const char*> limits;
+  const char* used;
+  std::vector<const char*> cache;  // keys of memory.stat
+};
+const Version kVersion2 = {
+    "0::", "", {"memory.max", "memory.high"}, "memory.current", {"inactive_file ", "active_file "}};
+const Version kVersion1 = {":memory:",
+                           "/memory",
+                           {"memory.limit_in_bytes"},
+                           "memory.usage_in_bytes",
+                           {"total_inactive_file ", "total_active_file "}};
+
+// The least that the process's group and those above it have left.
+uint64_t left_in_groups(const std::string& proc, const std::string& cgroups,
+                        const Version& version) {
+  uint64_t left = UINT64_MAX;
+  std::filesystem::path group = value_of(proc + "/self/cgroup", version.line).value_or("/");
+  for (;; group = group.parent_path()) {
+    std::string files = std::filesystem::path(cgroups + version.directory) / group.relative_path();
+    uint64_t used = number_of(files + "/" + version.used, "").value_or(0);
+    for (const char* key : version.cache)
+      used -= std::min(used, number_of(files + "/memory.stat", key).value_or(0));
+    for (const char* name : version.limits) {
+      uint64_t limit = number_of(files + "/" + name, "").value_or(UINT64_MAX);
+      left = std::min(left, limit - std::min(limit, used));
+    }
+    if (!group.has_relative_path()) return left;
+  }
 }
 
 }  // namespace
 
 uint64_t available_memory_bytes(const std::string& proc, const std::string& cgroups) {
   uint64_t available = number_of(proc + "/meminfo", "MemAvailable:").value_or(0) * 1024;
-  std::filesystem::path group = value_of(proc + "/self/cgroup", "0::").value_or("/");
-  for (;; group = group.parent_path()) {
-    std::optional<uint64_t> left = left_in_group(cgroups / group.relative_path());
-    available = std::min(available, left.value_or(available));
-    if (!group.has_relative_path()) return available;
-  }
+  return std::min({available, left_in_groups(proc, cgroups, kVersion2),
+                   left_in_groups(proc, cgroups, kVersion1)});
 }
 
 }  // namespace layerfs

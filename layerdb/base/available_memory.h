@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How much memory caches may still take: what the kernel calls available (MemAvailable), and no
-// more than any cgroup (v2) of this process has left below its limit. 0 where it cannot be told.
+// more than any cgroup of this process has left below its limits. 0 where it cannot be told.
 #pragma once
 
 #include <cstdint>

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,7 +20,6 @@
 #include <optional>
 #include <span>
 
-#include "layerdb/base/available_memory.h"
 #include "layerdb/store/chunk_store.h"
 
 namespace layerfs {
@@ -30,8 +30,9 @@ namespace {
 constexpr size_t kSets = 96;
 constexpr uint32_t kFirstWays = 8;
 constexpr uint32_t kMaxWays = 64;
-constexpr uint32_t kMoreWays = 4;     // that a set gets at once
-constexpr uint64_t kMemoryShare = 4;  // grown to at most a quarter of the memory that is available
+constexpr uint32_t kMoreWays = 4;  // that a set gets at once
+// Of the memory that is available, grown to a quarter; what is more than a half goes.
+constexpr uint64_t kPlentyDivisor = 4, kScarceDivisor = 2;
 constexpr uint64_t kUnusedNanoseconds = 10'000'000'000;  // then a way that was added goes again
 constexpr size_t kSetBytes = kMaxWays * kMaxGroupBytes;
 constexpr size_t kHeaderBytes = 256 * 1024;  // with what pads it to whole pages
@@ -89,9 +90,15 @@ struct GroupPool::Set {
   std::span<Way> ways() { return {all.data(), std::min<size_t>(way_count, kMaxWays)}; }
   size_t index(const Way& way) const { return size_t(&way - all.data()); }
   bool was_given_away(GroupId group) const { return std::ranges::count(gone, group) != 0; }
-  void give_away(Way& way) {
-    if (way.group != 0) gone[next_gone++ % kMaxWays] = way.group;
-    way = {};
+  void grow(uint64_t now) {
+    for (uint32_t i = 0; i < kMoreWays && way_count < kMaxWays; ++i) all[way_count++] = {0, now, 0};
+  }
+  // An empty way, or the longest unused.
+  Way& make_room() {
+    auto way = std::ranges::find(ways(), GroupId{0}, &Way::group);
+    if (way == ways().end()) way = std::ranges::min_element(ways(), {}, &Way::used);
+    if (way->group != 0) gone[next_gone++ % kMaxWays] = way->group;
+    return *way;
   }
 };
 
@@ -100,6 +107,8 @@ struct GroupPool::Header {
   uint64_t header_bytes = sizeof(Header);
   uint64_t identity = 0;
   std::atomic<uint64_t> used = 0;
+  std::atomic<uint64_t> next_sweep = 0;
+  std::atomic<size_t> swept = 0;
   std::array<Set, kSets> sets;
 };
 
@@ -125,18 +134,21 @@ class GroupPool::SetLock {
   bool held_ = false;
 };
 
-uint64_t GroupPool::now_nanoseconds() {
+uint64_t GroupPool::Host::monotonic_nanoseconds() {
   timespec now = {};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   return uint64_t(now.tv_sec) * 1'000'000'000 + uint64_t(now.tv_nsec);
 }
 
 Result<std::unique_ptr<GroupPool>> GroupPool::join(const std::string& directory, uint64_t identity,
-                                                   Clock clock) {
+                                                   Host host) {
   static_assert(sizeof(Header) <= kHeaderBytes);
   static_assert(std::atomic<uint64_t>::is_always_lock_free);
+  rlimit limit = {};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < kAllBytes)
+    return Error{EFBIG, "the limit of file sizes is too small for it"};
   TRY(make_directories(directory, 0700));
-  std::unique_ptr<GroupPool> pool(new GroupPool(clock));
+  std::unique_ptr<GroupPool> pool(new GroupPool(host));
   for (const std::string& name : TRY(list_directory(directory))) {
     std::optional<Member> member = parse_link(name);
     if (!member) continue;
@@ -228,51 +240,64 @@ bool GroupPool::copy(uint64_t at, std::span<char> out) const {
 // What `use` returns while the set is held, or false when the group cannot be had.
 template <typename Use>  // bool(size_bytes, where it is in the memory)
 bool GroupPool::with_slot(GroupId group, Use&& use) {
+  uint64_t now = host_.now();
+  sweep(now);
   Set& set = header_->sets[group % kSets];
   SetLock lock(set);
   if (group == 0 || !lock.held()) return false;
   auto way = std::ranges::find(set.ways(), group, &Set::Way::group);
   if (way == set.ways().end() || way->size_bytes > kMaxGroupBytes) return false;
-  used(way->used = clock_());
+  used(way->used = now);
   return use(way->size_bytes, slot_offset(group % kSets, set.index(*way)));
 }
 
 void GroupPool::put(GroupId group, std::string_view raw) {
+  uint64_t now = host_.now();
+  sweep(now);
   Set& set = header_->sets[group % kSets];
   SetLock lock(set);
   if (group == 0 || !lock.held() || raw.size() > kMaxGroupBytes) return;
   if (std::ranges::find(set.ways(), group, &Set::Way::group) != set.ways().end()) return;
-  uint64_t now = clock_();
-  shrink(group % kSets, now);
-  if (set.was_given_away(group) && may_grow(now))
-    set.way_count = std::min(set.way_count + kMoreWays, kMaxWays);
-  auto way = std::ranges::min_element(set.ways(), {}, &Set::Way::used);
-  set.give_away(*way);
-  *way = {group, now, static_cast<uint32_t>(raw.size())};
+  if (set.was_given_away(group) && memory(now) == Memory::plenty) set.grow(now);
+  Set::Way& way = set.make_room();
+  way = {group, now, static_cast<uint32_t>(raw.size())};
   used(now);
-  if (!pwrite_full(fd_.get(), raw, slot_offset(group % kSets, set.index(*way))).ok())
-    *way = {};  // no memory
+  if (!pwrite_full(fd_.get(), raw, slot_offset(group % kSets, set.index(way))).ok())
+    way = {};  // no memory
 }
 
-// Of what was added to the set, the end that nobody uses any more.
+// Whoever comes by shrinks a set, one after the other, each once in kUnusedNanoseconds.
+void GroupPool::sweep(uint64_t now) {
+  uint64_t due = header_->next_sweep;
+  if (now < due) return;
+  if (!header_->next_sweep.compare_exchange_strong(due, now + kUnusedNanoseconds / kSets)) return;
+  size_t number = header_->swept++ % kSets;
+  SetLock lock(header_->sets[number]);
+  if (lock.held()) shrink(number, now);
+}
+
+// Of what was added to the set, the end that nobody uses any more; all, when memory is scarce.
 void GroupPool::shrink(size_t number, uint64_t now) {
   Set& set = header_->sets[number];
-  while (set.way_count > kFirstWays) {
-    Set::Way& last = set.ways().back();
-    if (last.used + kUnusedNanoseconds > now) return;
-    last = {};
-    --set.way_count;
+  set.way_count = std::min(set.way_count, kMaxWays);
+  bool scarce = memory(now) == Memory::scarce;
+  while (set.way_count > kFirstWays &&
+         (scarce || set.ways().back().used + kUnusedNanoseconds <= now)) {
+    set.all[--set.way_count] = {};
     free_slots(number, set.way_count, 1);
   }
 }
 
-bool GroupPool::may_grow(uint64_t now) {
+GroupPool::Memory GroupPool::memory(uint64_t now) {
   constexpr uint64_t kStaleNanoseconds = 100'000'000;
   if (now - memory_checked_ > kStaleNanoseconds) {
     memory_checked_ = now;
-    may_grow_ = memory_bytes() < available_memory_bytes() / kMemoryShare;
+    uint64_t available = host_.available_bytes(), ours = memory_bytes();
+    memory_ = ours < available / kPlentyDivisor   ? Memory::plenty
+              : ours > available / kScarceDivisor ? Memory::scarce
+                                                  : Memory::enough;
   }
-  return may_grow_;
+  return memory_;
 }
 
 void GroupPool::used(uint64_t when) {
@@ -282,7 +307,7 @@ void GroupPool::used(uint64_t when) {
 
 void GroupPool::release(double seconds) {
   uint64_t used = header_->used;
-  if (used != 0 && clock_() - used >= uint64_t(seconds * 1e9)) empty();
+  if (used != 0 && host_.now() - used >= uint64_t(seconds * 1e9)) empty();
 }
 
 void GroupPool::empty() {

@@ -13,9 +13,10 @@
 // Slots are in sets; a group's set follows from its number, and the longest unused of its slots is
 // given away. A set that is asked to take a group it gave away not long ago gets more slots, while
 // the host and its cgroups have memory to spare: random reads of a database then decode each group
-// once instead of at every read, and what is read once, one after the other, takes no more. A set's
-// mutex lies in the shared memory and is only ever *tried*: who is stopped or killed amid a copy
-// holds up nobody, others miss meanwhile. A set whose holder died is emptied.
+// once instead of at every read, and what is read once, one after the other, takes (nearly) no
+// more. Slots that were added go when nobody used them for ten seconds, or memory is scarce. A
+// set's mutex lies in the shared memory and is only ever *tried*: who is stopped or killed amid a
+// copy holds up nobody, others miss meanwhile. A set whose holder died is emptied.
 //
 // Trust: only memory of this process's own user is entered, who could as well write to the store.
 // A group's number must mean the same bytes for all members. Published groups never change and
@@ -32,6 +33,7 @@
 #include <string>
 #include <string_view>
 
+#include "layerdb/base/available_memory.h"
 #include "layerdb/base/result.h"
 #include "layerdb/base/sys.h"
 #include "layerdb/object/types.h"
@@ -40,10 +42,16 @@ namespace layerfs {
 
 class GroupPool {
  public:
-  using Clock = uint64_t (*)();  // nanoseconds; another one in tests only
-  static uint64_t now_nanoseconds();
+  struct Host {  // another one in tests only
+    static uint64_t monotonic_nanoseconds();
+    uint64_t (*now)() = &monotonic_nanoseconds;
+    uint64_t (*available_bytes)() = [] { return available_memory_bytes(); };
+  };
   static Result<std::unique_ptr<GroupPool>> join(const std::string& directory, uint64_t identity,
-                                                 Clock clock = &now_nanoseconds);
+                                                 Host host);
+  static Result<std::unique_ptr<GroupPool>> join(const std::string& directory, uint64_t identity) {
+    return join(directory, identity, Host());
+  }
   ~GroupPool();
   GroupPool(const GroupPool&) = delete;
   GroupPool& operator=(const GroupPool&) = delete;
@@ -65,7 +73,7 @@ class GroupPool {
   struct Set;
   class SetLock;
 
-  explicit GroupPool(Clock clock) : clock_(clock) {}
+  explicit GroupPool(Host host) : host_(host) {}
   Status start(uint64_t identity);
   bool enter(const std::string& descriptor, uint64_t identity);
   bool map(UniqueFd fd);
@@ -74,17 +82,19 @@ class GroupPool {
   bool with_slot(GroupId group, Use&& use);
   bool copy(uint64_t at, std::span<char> out) const;
   void used(uint64_t when);
+  void sweep(uint64_t now);
   void shrink(size_t number, uint64_t now);
-  bool may_grow(uint64_t now);
+  enum class Memory { plenty, enough, scarce };
+  Memory memory(uint64_t now);
   void free_slots(size_t set, size_t first, size_t count);
   void empty();
 
-  const Clock clock_;
+  const Host host_;
   UniqueFd fd_;
   Header* header_ = nullptr;  // the slots behind it are not mapped
   std::atomic<uint64_t> last_use_ = 0;
   std::atomic<uint64_t> memory_checked_ = 0;
-  std::atomic<bool> may_grow_ = false;
+  std::atomic<Memory> memory_ = Memory::enough;
   std::string link_;
 };
 

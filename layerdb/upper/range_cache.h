@@ -15,6 +15,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <unordered_map>
+#include <utility>
 
 #include "layerdb/object/types.h"
 
@@ -28,8 +29,8 @@ class RangeCache {
     uint64_t covered_bytes = 0;           // their sum
 
     void set(uint64_t start, uint64_t end) {
-      erase(end);
-      by_end.emplace_hint(by_end.lower_bound(end), end, start);
+      auto [it, added] = by_end.try_emplace(end, start);
+      if (!added) covered_bytes -= end - std::exchange(it->second, start);
       covered_bytes += end - start;
     }
     void erase(uint64_t end) {

@@ -70,24 +70,33 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
   }
   for (Ino ino : t.with_body_) fresh_.erase(ino);
   if (t.frees_) freed_since_compaction_ = true;
+  change_cached_ranges(t);
   for (const UpperTransaction::InodeChange& change : t.inode_changes_) {
     if (change.record)
       record_cache_.put(change.ino, *change.record);
     else
       record_cache_.erase(change.ino);
   }
+  return {};
+}
+
+void UpperDb::change_cached_ranges(const UpperTransaction& t) {
   if (!t.range_changes_.empty() || !t.without_ranges_.empty()) range_cache_.advance();
   for (Ino ino : t.without_ranges_) range_cache_.erase(ino);
-  for (const UpperTransaction::RangeChange& change : t.range_changes_) {
-    std::shared_ptr<RangeCache::Ranges> ranges = range_cache_.find(change.ino);
-    if (ranges == nullptr) continue;
-    std::unique_lock range_lock(ranges->mutex);
-    if (change.erased)
-      ranges->erase(change.end);
-    else
-      ranges->set(change.start, change.end);
+  try {
+    for (const UpperTransaction::RangeChange& change : t.range_changes_) {
+      std::shared_ptr<RangeCache::Ranges> ranges = range_cache_.find(change.ino);
+      if (ranges == nullptr) continue;
+      std::unique_lock range_lock(ranges->mutex);
+      if (change.erased)
+        ranges->erase(change.end);
+      else
+        ranges->set(change.start, change.end);
+    }
+  } catch (const std::bad_alloc&) {  // then they are not in memory, but right in the database
+    for (const UpperTransaction::RangeChange& change : t.range_changes_)
+      range_cache_.erase(change.ino);
   }
-  return {};
 }
 
 // Only what is surely one inode's times need not be in the log for fdatasync(2): databases write in

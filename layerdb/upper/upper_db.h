@@ -149,6 +149,7 @@ class UpperDb final : public Upper {
   Result<bool> has_room(uint64_t more_bytes);  // without taking back what is deleted
   Result<uint64_t> database_bytes();
   Result<std::shared_ptr<RangeCache::Ranges>> cached_ranges(Ino ino);
+  void change_cached_ranges(const UpperTransaction& t);
 
   const std::string directory_;  // the container's
   const std::string database_;   // directory_/upper

@@ -46,7 +46,27 @@ TEST_F(AvailableMemoryTest, IsNoMoreThanEveryGroupHasLeft) {
   EXPECT_EQ(available(), 1u);
 }
 
-TEST_F(AvailableMemoryTest, IsKnownHere) { EXPECT_GT(available_memory_bytes(), 1u << 20); }
+TEST_F(AvailableMemoryTest, CountsTheLimitThatSlowsDown) {
+  write("proc/meminfo", "MemAvailable:    5000 kB\n");
+  write("proc/self/cgroup", "0::/a\n");
+  write("cgroup/a/memory.max", "4000000\n");
+  write("cgroup/a/memory.high", "3000000\n");
+  write("cgroup/a/memory.current", "1000000\n");
+  EXPECT_EQ(available(), 2000000u);
+}
+
+TEST_F(AvailableMemoryTest, KnowsGroupsOfTheFirstVersion) {
+  write("proc/meminfo", "MemAvailable:    5000 kB\n");
+  write("proc/self/cgroup", "9:cpu:/\n4:memory:/a/b\n0::/\n");
+  write("cgroup/memory/a/memory.limit_in_bytes", "3000000\n");
+  write("cgroup/memory/a/memory.usage_in_bytes", "2000000\n");
+  write("cgroup/memory/a/memory.stat", "total_inactive_file 500000\n");
+  EXPECT_EQ(available(), 1500000u);
+  write("cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
+  EXPECT_EQ(available(), 1500000u);
+}
+
+TEST_F(AvailableMemoryTest, IsKnownHere) { EXPECT_GT(available_memory_bytes(), 0u); }
 
 }  // namespace
 }  // namespace layerfs
