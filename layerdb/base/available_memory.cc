@@ -48,18 +48,23 @@ const Version kVersion1 = {":memory:",
                            "memory.usage_in_bytes",
                            {"total_inactive_file ", "total_active_file "}};
 
+// Or more: the first version has a number for none.
+constexpr uint64_t kNoLimit = uint64_t{1} << 60;
+
 // The least that the process's group and those above it have left.
 uint64_t left_in_groups(const std::string& proc, const std::string& cgroups,
                         const Version& version) {
-  uint64_t left = UINT64_MAX;
+  uint64_t left = kNoLimit;
   std::filesystem::path group = value_of(proc + "/self/cgroup", version.line).value_or("/");
   for (;; group = group.parent_path()) {
     std::string files = std::filesystem::path(cgroups + version.directory) / group.relative_path();
-    uint64_t used = number_of(files + "/" + version.used, "").value_or(0);
-    for (const char* key : version.cache)
-      used -= std::min(used, number_of(files + "/memory.stat", key).value_or(0));
-    for (const char* name : version.limits) {
-      uint64_t limit = number_of(files + "/" + name, "").value_or(UINT64_MAX);
+    uint64_t limit = kNoLimit;
+    for (const char* name : version.limits)
+      limit = std::min(limit, number_of(files + "/" + name, "").value_or(kNoLimit));
+    if (limit < kNoLimit) {
+      uint64_t used = number_of(files + "/" + version.used, "").value_or(0);
+      for (const char* key : version.cache)
+        used -= std::min(used, number_of(files + "/memory.stat", key).value_or(0));
       left = std::min(left, limit - std::min(limit, used));
     }
     if (!group.has_relative_path()) return left;

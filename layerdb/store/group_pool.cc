@@ -280,6 +280,7 @@ void GroupPool::sweep(uint64_t now) {
 void GroupPool::shrink(size_t number, uint64_t now) {
   Set& set = header_->sets[number];
   set.way_count = std::min(set.way_count, kMaxWays);
+  if (set.way_count <= kFirstWays) return;
   bool scarce = memory(now) == Memory::scarce;
   while (set.way_count > kFirstWays &&
          (scarce || set.ways().back().used + kUnusedNanoseconds <= now)) {
