@@ -157,7 +157,7 @@ class Layerfs(Peer):
             stamp.touch()
 
     def mount(self, reference="bench:latest", fresh=True):
-        if fresh:
+        if fresh and (self.store / "containers" / self.container).exists():
             self.discard()
         self.layerfs("mount", "--container", self.container, reference, self.mountpoint)
         return self.mountpoint
