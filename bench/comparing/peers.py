@@ -21,6 +21,12 @@ def quiet(*command):
                           stderr=subprocess.DEVNULL).returncode == 0
 
 
+def in_turn(peers, number):
+    """In each round another one begins."""
+    first = number % len(peers) if peers else 0
+    return peers[first:] + peers[:first]
+
+
 def drop_caches():
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
