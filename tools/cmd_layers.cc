@@ -17,6 +17,7 @@ nlohmann::json to_json(const LayerRecord& layer, const std::vector<Digest>& imag
           {"Entries", layer.entry_count},
           {"Size", layer.content_bytes},
           {"TarSize", layer.tar_bytes},
+          {"Provisional", layer.provisional},
           {"Images", ids}};
 }
 

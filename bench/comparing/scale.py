@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from comparing import peers
-from comparing.work import Work
+from comparing.work import Work, one_byte
 
 CONTAINERS = 20
 FILES = 2000  # of an image of layers
@@ -276,6 +276,7 @@ WORK = (
        special("mount 1,000 entries", mount_time(1000), "layerfs"),
        special("mount 1,000,000 entries", mount_time(1000000), "layerfs"),
        special("commit 1 file of 1,000,000", commit(1000000, change_one_file), "layerfs"),
+       special("commit 1 byte of 1 GiB", commit(0, lambda root: one_byte(root, None)), "layerfs"),
        special("commit 1 GB", commit(0, change_a_gigabyte), "layerfs"),
        special("import", import_rootfs, "layerfs")]
 )

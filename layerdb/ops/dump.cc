@@ -78,9 +78,10 @@ void dump_map(Store& store, ObjectId id, size_t depth, const DumpLine& line) {
 }
 
 void dump_layer_record(const LayerRecord& layer, const DumpLine& line) {
-  line(fmt::format("layer {} root {} links {} entries {} content {} tar {} {}",
+  line(fmt::format("layer {} root {} links {} entries {} content {} tar {} {}{}",
                    layer.diff_id.to_string(), raw(layer.root), raw(layer.links), layer.entry_count,
-                   layer.content_bytes, layer.tar_bytes, describe(layer.tar)));
+                   layer.content_bytes, layer.tar_bytes, describe(layer.tar),
+                   layer.provisional ? " provisional" : ""));
 }
 
 void dump_chain_record(const ChainRecord& chain, const DumpLine& line) {

@@ -2,7 +2,9 @@
 #include "layerdb/ops/export.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
+#include "layerdb/base/json.h"
 #include "layerdb/base/sys.h"
 #include "layerdb/ops/export_formats.h"
 #include "layerdb/store/catalog.h"
@@ -13,6 +15,41 @@ namespace {
 
 constexpr size_t kCopyBytes = 1 << 20;
 constexpr auto kReportEvery = std::chrono::milliseconds(200);
+
+Result<Digest> hash_tar(ContentCopier& copier, const LayerRecord& layer) {
+  Sha256 hash;
+  TRY(copier.copy(layer.tar, layer.tar_bytes, "hashing layer " + layer.diff_id.to_string(),
+                  [&](std::string_view bytes) -> Status {
+                    hash.update(bytes);
+                    return {};
+                  }));
+  return hash.finish();
+}
+
+// The image with the diffIDs that its layers' tars have.
+Result<ImageSource> without_provisional_ids(Store& store, ImageSource image,
+                                            const ExportOptions& options) {
+  uint64_t total_bytes = 0;
+  for (const LayerRecord& layer : image.layers)
+    if (layer.provisional) total_bytes += layer.tar_bytes;
+  if (total_bytes == 0) return image;
+  nlohmann::ordered_json config = parse_ordered_json(image.config);
+  nlohmann::ordered_json* diff_ids = nullptr;
+  if (config.is_object() && config["rootfs"].is_object())
+    diff_ids = &config["rootfs"]["diff_ids"];
+  if (diff_ids == nullptr || !diff_ids->is_array() || diff_ids->size() != image.layers.size())
+    return Error{EUCLEAN, "the image's config does not list its layers"};
+  ContentCopier copier(store, options, total_bytes);
+  for (size_t i = 0; i < image.layers.size(); ++i) {
+    LayerRecord& layer = image.layers[i];
+    if (!layer.provisional) continue;
+    layer.diff_id = TRY(hash_tar(copier, layer));
+    layer.provisional = false;
+    (*diff_ids)[i] = layer.diff_id.to_string();
+  }
+  image.config = json_text(config);
+  return image;
+}
 
 }  // namespace
 
@@ -81,15 +118,10 @@ Status export_image(Store& store, const ImageSource& image, const ExportOptions&
                      "': only an OCI layout can be a directory; leave out the '/' for a file"};
   // An image that was built and not published may end in a group that is still open.
   if (!store.read_only()) TRY(store.chunks().flush());
-  switch (options.format) {
-    case ExportFormat::oci:
-      return export_oci(store, image, options);
-    case ExportFormat::docker:
-      return export_docker(store, image, options);
-    case ExportFormat::tar:
-      return export_tar(store, image, options);
-  }
-  return Error{EINVAL, "unknown export format"};
+  if (options.format == ExportFormat::tar) return export_tar(store, image, options);
+  ImageSource hashed = TRY(without_provisional_ids(store, image, options));
+  return options.format == ExportFormat::oci ? export_oci(store, hashed, options)
+                                             : export_docker(store, hashed, options);
 }
 
 }  // namespace layerfs

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Images going out: OCI layout (directory or tar), docker-archive, flattened rootfs tar. Layer tars
-// leave byte for byte as they came in, checked against their diffIDs on the way. Output goes to a
-// stream or a directory that appears only when complete (a failed export removes what it wrote).
-// The same image exported twice gives the same bytes. Memory does not grow with the image.
+// leave byte for byte as they came in, checked against their diffIDs on the way. A provisional
+// diffID (store/catalog.h) is replaced by the tar's own, in the config too: such an image has
+// another id outside. Output goes to a stream or a directory that appears only when complete (a
+// failed export removes what it wrote). The same image exported twice gives the same bytes. Memory
+// does not grow with the image.
 //
 // Errors: ENOENT a record is missing; EUCLEAN damage (the sentence names the layer or file); EINTR
 // cancelled; EINVAL options that do not go together; what writing the output says.

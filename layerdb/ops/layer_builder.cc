@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layerdb/ops/layer_builder.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 
+#include "layerdb/base/coding.h"
 #include "layerdb/object/tree.h"
 #include "layerdb/ops/canonical_tar.h"
 
@@ -24,15 +26,18 @@ bool contains(const std::string& directory, const std::string& path) {
 
 }  // namespace
 
-LayerBuilder::LayerBuilder(Store& store, Lower& lower, Upper& upper, const Progress& progress)
+LayerBuilder::LayerBuilder(Store& store, const Digest& below, Lower& lower, Upper& upper,
+                           const CommitOptions& options)
     : store_(store),
+      below_(below),
       lower_(lower),
       upper_(upper),
-      progress_(progress),
+      options_(options),
       tar_(store.chunks(), store.objects()) {}
 
 Result<LayerRecord> LayerBuilder::build() {
-  TRY(count_names());
+  TRY(survey());
+  layer_.provisional = unchanged_bytes_ > options_.hash_at_once_bytes;
   Entry root = TRY(current_entry(lower_, upper_, kRootIno));
   root.name = "root";
   root.implicit = true;  // unless it turns out to be a change itself
@@ -51,20 +56,32 @@ Result<LayerRecord> LayerBuilder::build() {
   TRY(tar_literal(tar_trailer()));
   layer_.tar_bytes = tar_.size_bytes();
   layer_.tar = TRY(tar_.finish());
-  layer_.diff_id = sha256_.finish();
+  layer_.diff_id = layer_.provisional ? provisional_id() : sha256_.finish();
   return layer_;
 }
 
-// How many names in the layer each inode has must be known when the first one is met.
-Status LayerBuilder::count_names() {
+// What must be known before the first name: how many each inode has in the layer, and whether
+// there is too much to read for the tar's SHA-256.
+Status LayerBuilder::survey() {
   return walk_changes(lower_, upper_, [&](const Change& change) -> Status {
     if (change.kind == ChangeKind::deleted || change.type == FileType::directory) return {};
     std::optional<InodeRecord> record = TRY(upper_.inode(change.ino));
     uint32_t nlink = record.has_value() ? record->attributes.nlink
                                         : TRY(lower_.get(change.ino)).attributes.nlink;
-    if (nlink > 1) ++names_[change.ino];
+    if (nlink > 1 && ++names_[change.ino] > 1) return {};
+    if (change.type == FileType::regular) unchanged_bytes_ += TRY(unchanged_bytes(change.ino));
     return {};
   });
+}
+
+// As far as the upper's own numbers tell: what it has allocated is taken for changed.
+Result<uint64_t> LayerBuilder::unchanged_bytes(Ino ino) {
+  std::optional<InodeRecord> record = TRY(upper_.inode(ino));
+  if (!record.has_value()) return TRY(lower_.get(ino)).attributes.size_bytes;
+  uint64_t size_bytes = record->attributes.size_bytes;
+  if (record->body == Body::small) return uint64_t{0};
+  if (record->body != Body::file) return size_bytes;
+  return size_bytes - std::min(size_bytes, TRY(upper_.body_blocks(ino)) * 512);
 }
 
 Status LayerBuilder::add(const Change& change) {
@@ -197,18 +214,23 @@ Result<Content> LayerBuilder::shared_body(Ino ino, uint64_t size_bytes) {
     return out.finish();
   }
   Content content = TRY(lower_.content(ino));
-  TRY(hash_content(content, size_bytes));
+  ContentReader reader(store_.chunks(), store_.objects(), content, size_bytes);
+  TRY(hash_lower(reader, ino, 0, size_bytes));
   return content;
 }
 
-Status LayerBuilder::hash_content(const Content& content, uint64_t size_bytes) {
-  ContentReader reader(store_.chunks(), store_.objects(), content, size_bytes);
-  std::string buffer(std::min<uint64_t>(kContentBufferBytes, size_bytes), '\0');
-  for (uint64_t at = 0; at < size_bytes;) {
-    size_t got = TRY(reader.read(at, buffer));
+Status LayerBuilder::hash_lower(const ContentReader& reader, Ino ino, uint64_t from, uint64_t to) {
+  if (layer_.provisional) {
+    hash_source(ino, from, to - from);
+    return {};
+  }
+  std::string buffer(std::min<uint64_t>(kContentBufferBytes, to - from), '\0');
+  while (from < to) {
+    std::span<char> part(buffer.data(), std::min<uint64_t>(buffer.size(), to - from));
+    size_t got = TRY(reader.read(from, part));
     if (got == 0) return Error{EUCLEAN, "a file of the lower ends before its size"};
-    hash({buffer.data(), got});
-    at += got;
+    hash({part.data(), got});
+    from += got;
   }
   return {};
 }
@@ -220,7 +242,10 @@ Status LayerBuilder::append_bytes(ContentWriter& out, std::string_view bytes) {
 
 Status LayerBuilder::append_hole(ContentWriter& out, uint64_t size_bytes) {
   if (size_bytes == 0) return {};
-  hash_zeros(size_bytes);
+  if (layer_.provisional)
+    hash_source(0, 0, size_bytes);
+  else
+    hash_zeros(size_bytes);
   return out.append_hole(size_bytes);
 }
 
@@ -229,15 +254,7 @@ Status LayerBuilder::append_lower(ContentWriter& out, Ino ino, uint64_t from, ui
   uint64_t lower_size = TRY(lower_.get(ino)).attributes.size_bytes;
   ContentReader reader(store_.chunks(), store_.objects(), TRY(lower_.content(ino)), lower_size);
   TRY(out.append_extents(TRY(reader.extents(from, to - from)), from, to - from));
-  std::string buffer(std::min<uint64_t>(kContentBufferBytes, to - from), '\0');
-  while (from < to) {
-    std::span<char> part(buffer.data(), std::min<uint64_t>(buffer.size(), to - from));
-    size_t got = TRY(reader.read(from, part));
-    if (got == 0) return Error{EUCLEAN, "a file of the lower ends before its size"};
-    hash({part.data(), got});
-    from += got;
-  }
-  return {};
+  return hash_lower(reader, ino, from, to);
 }
 
 Status LayerBuilder::append_upper(ContentWriter& out, Ino ino, uint64_t from, uint64_t to) {
@@ -276,11 +293,31 @@ Status LayerBuilder::tar_body(const Content& content, uint64_t size_bytes) {
 
 void LayerBuilder::hash(std::string_view bytes) {
   sha256_.update(bytes);
-  hashed_bytes_ += bytes.size();
-  if (progress_ != nullptr && hashed_bytes_ - reported_bytes_ >= kProgressBytes) {
-    reported_bytes_ = hashed_bytes_;
-    progress_(hashed_bytes_, 0, "committing");
+  advance(bytes.size());
+}
+
+void LayerBuilder::advance(uint64_t size_bytes) {
+  position_bytes_ += size_bytes;
+  if (options_.progress != nullptr && position_bytes_ - reported_bytes_ >= kProgressBytes) {
+    reported_bytes_ = position_bytes_;
+    options_.progress(position_bytes_, 0, "committing");
   }
+}
+
+// For a provisional diffID: what comes here in the tar is not read. Ino 0: a hole.
+void LayerBuilder::hash_source(Ino ino, uint64_t offset, uint64_t size_bytes) {
+  std::string source;
+  for (uint64_t field : {position_bytes_, ino, offset, size_bytes}) put_be64(source, field);
+  sources_.update(source);
+  advance(size_bytes);
+}
+
+// The chain below says what every inode number of it holds, so this names the tar's bytes as surely
+// as their own hash does.
+Digest LayerBuilder::provisional_id() {
+  return sha256(fmt::format("layerfs provisional diffID\nbelow {}\ntar {}\nnew {}\nsources {}\n",
+                            below_.to_string(), layer_.tar_bytes, sha256_.finish().to_string(),
+                            sources_.finish().to_string()));
 }
 
 void LayerBuilder::hash_zeros(uint64_t size_bytes) {

@@ -2,7 +2,8 @@
 //
 // Builds the layer of a container's changes: its diff tree, its link table and the map of its
 // canonical tar, in one pass over walk_changes. Bytes that are new are read once, for chunking and
-// for the tar's SHA-256; bytes of the lower are shared by address and read for the SHA-256 alone.
+// for the tar's SHA-256; bytes of the lower are shared by address and read for the SHA-256 alone, or
+// not at all where they are many: the layer's diffID is then provisional (format.md, Catalog).
 //
 // What it makes of a change: a directory that only contains changes is implicit in the tree and not
 // in the tar; a directory over a lower directory is opaque; an inode with several names has one
@@ -16,7 +17,7 @@
 
 #include "layerdb/base/hash.h"
 #include "layerdb/ops/changes.h"
-#include "layerdb/ops/import.h"
+#include "layerdb/ops/commit.h"
 #include "layerdb/ops/tree_builder.h"
 #include "layerdb/store/catalog.h"
 #include "layerdb/store/content.h"
@@ -26,7 +27,9 @@ namespace layerfs {
 
 class LayerBuilder {
  public:
-  LayerBuilder(Store& store, Lower& lower, Upper& upper, const Progress& progress);
+  // `below`: the chain that the container is on.
+  LayerBuilder(Store& store, const Digest& below, Lower& lower, Upper& upper,
+               const CommitOptions& options);
 
   Result<LayerRecord> build();
 
@@ -42,7 +45,8 @@ class LayerBuilder {
     Entry entry;
   };
 
-  Status count_names();
+  Status survey();
+  Result<uint64_t> unchanged_bytes(Ino ino);
   Status add(const Change& change);
   Status add_directory(const Change& change, Entry entry);
   Status add_file(const Change& change, Entry entry);
@@ -56,21 +60,27 @@ class LayerBuilder {
   Status append_lower(ContentWriter& out, Ino ino, uint64_t from, uint64_t to);
   Status append_bytes(ContentWriter& out, std::string_view bytes);
   Status append_hole(ContentWriter& out, uint64_t size_bytes);
-  Status hash_content(const Content& content, uint64_t size_bytes);
+  Status hash_lower(const ContentReader& reader, Ino ino, uint64_t from, uint64_t to);
 
   Status tar_literal(std::string_view bytes);
   Status tar_body(const Content& content, uint64_t size_bytes);
   void hash(std::string_view bytes);
   void hash_zeros(uint64_t size_bytes);
+  void hash_source(Ino ino, uint64_t offset, uint64_t size_bytes);
+  void advance(uint64_t size_bytes);
+  Digest provisional_id();
 
   Store& store_;
+  Digest below_;
   Lower& lower_;
   Upper& upper_;
-  const Progress& progress_;
-  Sha256 sha256_;
+  const CommitOptions& options_;
+  Sha256 sha256_;   // of the tar; of its new bytes alone when the diffID is provisional
+  Sha256 sources_;  // of where the other bytes come from
   ContentWriter tar_;
-  uint64_t hashed_bytes_ = 0;
+  uint64_t position_bytes_ = 0;  // in the tar, of what is hashed next
   uint64_t reported_bytes_ = 0;
+  uint64_t unchanged_bytes_ = 0;  // of all changed files: lower bytes and holes
   std::vector<OpenDirectory> open_;
   std::unordered_map<Ino, uint32_t> names_;  // names in the layer of inodes that have several
   std::unordered_map<Ino, Link> links_;      // of those, the ones met so far

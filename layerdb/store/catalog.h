@@ -26,7 +26,7 @@
 namespace layerfs {
 
 struct LayerRecord {
-  Digest diff_id;              // SHA-256 of the uncompressed tar
+  Digest diff_id;              // SHA-256 of the uncompressed tar, unless `provisional`
   ObjectId root = ObjectId::none;   // root page (below) of the diff: whiteouts, opaque, implicit
   ObjectId links = ObjectId::none;  // link table of the diff (object/tree.h)
   Content tar;                 // the uncompressed tar, byte for byte
@@ -36,6 +36,9 @@ struct LayerRecord {
   // Has hard links to names of the layers below: `root` and `links` were made for the stack it
   // first came on and mean nothing on another one (ops/image_import.h reads the tar again).
   bool links_below = false;
+  // The tar was not hashed: diff_id is the SHA-256 of what the layer changes and of where the rest
+  // of the tar comes from (format.md). Export computes the tar's own.
+  bool provisional = false;
 };
 
 struct ChainRecord {

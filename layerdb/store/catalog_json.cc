@@ -122,6 +122,7 @@ std::string encode_layer(const LayerRecord& layer) {
            {"entry_count", layer.entry_count},
            {"content_bytes", layer.content_bytes}};
   if (layer.links_below) out["links_below"] = true;
+  if (layer.provisional) out["provisional"] = true;
   return json_text(out);
 }
 
@@ -134,7 +135,8 @@ Result<LayerRecord> decode_layer(const Digest& id, std::string_view json) {
                                    .tar_bytes = fields.number("tar_bytes"),
                                    .entry_count = fields.number("entry_count"),
                                    .content_bytes = fields.number("content_bytes"),
-                                   .links_below = fields.flag("links_below")});
+                                   .links_below = fields.flag("links_below"),
+                                   .provisional = fields.flag("provisional")});
 }
 
 std::string encode_chain(const ChainRecord& chain) {

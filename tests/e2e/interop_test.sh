@@ -64,6 +64,30 @@ for archive in oci-none.tar oci-gzip oci-zstd.tar docker.tar; do
   assert_eq "$(LAYERFS_ROOT=$WORK/second-store "$LAYERFS" import "$WORK/$archive")" "$id" "$archive"
 done
 
+step "a layer that was committed without hashing it: outside it has its tar's diffID"
+big=$WORK/big
+mkdir "$big"
+truncate -s 100M "$big/file"
+echo "end" >>"$big/file"
+lf import "$big" big:1 >/dev/null
+root=$(mount_container big:1 big)
+echo "some bytes" | dd of="$root/file" bs=1 seek=50000000 conv=notrunc status=none
+cp --sparse=always "$root/file" "$WORK/big-expected"
+id=$(lf commit big big:2)
+lf umount big
+assert_eq "$(lf --json layers | jq -c "map(select(.Provisional).Images) | add")" "[\"$id\"]" \
+  "images with a provisional layer"
+lf export big:2 -o "$WORK/big-oci/"
+umoci unpack --image "$WORK/big-oci:$(jq -r '.manifests[0].annotations["org.opencontainers.image.ref.name"]' \
+  "$WORK/big-oci/index.json")" "$WORK/big-bundle" 2>/dev/null  # checks every diffID
+cmp "$WORK/big-bundle/rootfs/file" "$WORK/big-expected"
+outside=$(LAYERFS_ROOT=$WORK/second-store "$LAYERFS" import "$WORK/big-oci")
+[[ $outside != "$id" ]] || fail "the id is the same outside"
+assert_eq "$(lf import "$WORK/big-oci" big:3)" "$outside" "beside the image it came from"
+root=$(mount_container big:3 again)
+cmp "$root/file" "$WORK/big-expected"
+lf umount again
+
 step "buildah and podman"
 export CONTAINERS_STORAGE_CONF=$WORK/storage.conf
 printf '[storage]\ndriver = "vfs"\ngraphroot = "%s"\nrunroot = "%s"\n' \

@@ -20,12 +20,14 @@ const LayerRecord kLayer{.diff_id = sha256("layer"),
                          .tar_bytes = 3,
                          .entry_count = 5,
                          .content_bytes = 6,
-                         .links_below = true};
+                         .links_below = true,
+                         .provisional = true};
 
 TEST(CatalogTest, RecordsComeBack) {
-  for (bool links_below : {false, true}) {
+  for (bool flag : {false, true}) {
     LayerRecord layer = kLayer;
-    layer.links_below = links_below;
+    layer.links_below = flag;
+    layer.provisional = !flag;
     LayerRecord back = VALUE(decode_layer(layer.diff_id, encode_layer(layer)));
     EXPECT_EQ(back.root, layer.root);
     EXPECT_EQ(back.links, layer.links);
@@ -33,7 +35,8 @@ TEST(CatalogTest, RecordsComeBack) {
     EXPECT_EQ(back.tar_bytes, layer.tar_bytes);
     EXPECT_EQ(back.entry_count, layer.entry_count);
     EXPECT_EQ(back.content_bytes, layer.content_bytes);
-    EXPECT_EQ(back.links_below, links_below);
+    EXPECT_EQ(back.links_below, flag);
+    EXPECT_EQ(back.provisional, !flag);
   }
   LayerRecord mapped = kLayer;
   mapped.tar = {.map = ObjectId{77}};
@@ -67,6 +70,7 @@ TEST(CatalogTest, DamageIsFound) {
   };
   for (const std::string& bad :
        {replaced("\"root\"", "\"r\""), replaced("\"links_below\":true", "\"links_below\":1"),
+        replaced("\"provisional\":true", "\"provisional\":\"yes\""),
         replaced("[0,1,2,3]", "[0,1,2]"), replaced("[0,1,2,3]", "[0,1,2,-3]"),
         replaced("\"tar_bytes\":3", "\"tar_bytes\":-3"), std::string("[]"), std::string("null")}) {
     EXPECT_ERRNO(decode_layer(kLayer.diff_id, bad), EUCLEAN);

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "layerdb/ops/canonical_tar.h"
 #include "layerdb/ops/changes.h"
@@ -135,14 +136,26 @@ class CommitTest : public ::testing::Test {
     CommitOptions options;
     options.message = "a message";
     options.author = "A";
+    options.hash_at_once_bytes = hash_at_once_bytes_;
     CommitResult result = VALUE(build_commit(*store_, container_, *lower_, rig_->upper(), options));
     VALUE_STATUS(store_->publish(result.batch));
-    EXPECT_EQ(tar_digest(result.source.layers.back()), result.image.diff_ids.back());
+    EXPECT_EQ(tar_digest(result.source.layers.back()), build(UINT64_MAX).diff_id);
+    if (!result.source.layers.back().provisional) {
+      EXPECT_EQ(tar_digest(result.source.layers.back()), result.image.diff_ids.back());
+    }
     open(result.image);
     View after = view_of(fs());
     EXPECT_EQ(before.size(), after.size());
     for (const auto& [path, description] : before) EXPECT_EQ(after[path], description) << path;
     return result;
+  }
+
+  // The layer that a commit would make now.
+  LayerRecord build(uint64_t hash_at_once_bytes) {
+    CommitOptions options;
+    options.hash_at_once_bytes = hash_at_once_bytes;
+    return VALUE(build_commit(*store_, container_, *lower_, rig_->upper(), options))
+        .source.layers.back();
   }
 
   Digest tar_digest(const LayerRecord& layer) {
@@ -169,6 +182,7 @@ class CommitTest : public ::testing::Test {
   Container container_;
   std::unique_ptr<Lower> lower_;
   std::unique_ptr<OverlayRig> rig_;
+  uint64_t hash_at_once_bytes_ = kHashAtOnceBytes;
 };
 
 TEST_F(CommitTest, ExtendsTheConfig) {
@@ -240,6 +254,64 @@ TEST_F(CommitTest, OneByteOfABigFileIsAllThatIsStored) {
   write(at("big"), 5 << 20, "!");
   commit();
   EXPECT_LT(store_->chunks().counters().new_bytes - before, 16u * 1024);
+}
+
+TEST_F(CommitTest, WhatTheContainerDidNotWriteIsNotRead) {
+  Random random;
+  make(kRootIno, "holes");
+  ASSERT_OK(fs().write(at("holes"), (1 << 20) - 1, "x"));
+  write(make(make(kRootIno, "d", FileType::directory), "big"), 0, random.bytes(16 << 20));
+  ImageRecord image = commit().image;
+  rig_.reset();
+  lower_.reset();
+  store_.reset();  // and its cache
+  store_ = VALUE(Store::open(dir_ / "store"));
+  open(image);
+  write(at("d/big"), 5 << 20, "!");
+  ASSERT_OK(fs().rename(kRootIno, "d", kRootIno, "e", 0));
+  SetAttributes longer;
+  longer.size_bytes = 64 << 20;
+  ASSERT_OK(fs().set_attributes(at("holes"), longer, Caller{}));
+  uint64_t before = store_->chunks().counters().decoded_bytes;
+  EXPECT_TRUE(build(64 << 20).provisional);
+  EXPECT_LT(store_->chunks().counters().decoded_bytes - before, 1u << 20);
+  EXPECT_FALSE(build(128 << 20).provisional);
+  EXPECT_GT(store_->chunks().counters().decoded_bytes - before, 15u << 20);
+  hash_at_once_bytes_ = 0;
+  EXPECT_TRUE(commit().source.layers.back().provisional);
+  EXPECT_FALSE(build(0).provisional) << "nothing is changed: all of its tar was hashed";
+}
+
+TEST_F(CommitTest, AProvisionalIdNamesEveryByteOfTheTar) {
+  Random random;
+  write(make(kRootIno, "a"), 0, random.bytes(100000));
+  write(make(kRootIno, "b"), 0, random.bytes(100000));
+  commit();
+  std::set<Digest> seen;
+  auto expect_another = [&](const char* what) {
+    LayerRecord layer = build(0);
+    EXPECT_TRUE(layer.provisional);
+    EXPECT_EQ(layer.diff_id, build(0).diff_id) << what;
+    EXPECT_TRUE(seen.insert(layer.diff_id).second) << what;
+  };
+  rig_->tick();
+  auto set = [&](const char* path, SetAttributes to) {
+    ASSERT_OK(fs().set_attributes(at(path), to, Caller{}));
+  };
+  set("a", {.mode = 0600});
+  expect_another("metadata");
+  write(at("a"), 50000, "!");
+  expect_another("a new byte");
+  write(at("a"), 50000, "?");
+  expect_another("another one");
+  set("b", {.mode = 0600});
+  expect_another("a second file");
+  ASSERT_OK(fs().rename(kRootIno, "a", kRootIno, "b", RENAME_EXCHANGE));
+  expect_another("the two exchanged");
+  set("a", {.size_bytes = 90000});
+  expect_another("the end cut off");
+  set("a", {.size_bytes = 100000});
+  expect_another("zeros in its place");
 }
 
 TEST_F(CommitTest, RenamedDirectoriesAreSharedByAddress) {
@@ -433,6 +505,7 @@ TEST_F(CommitTest, LayersDoNotDependOnTheirParentsLinkIds) {
 TEST_F(CommitTest, TheImageShowsWhatTheContainerShowed) {
   Random random;
   for (int round = 0; round < 12; ++round) {
+    hash_at_once_bytes_ = round % 2 == 0 ? 0 : kHashAtOnceBytes;
     RandomChanges changes(fs(), random, round);
     for (int step = 0; step < 60; ++step) {
       changes.step();

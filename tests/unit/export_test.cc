@@ -141,6 +141,37 @@ TEST_F(ExportTest, ALayerThatComesTwiceIsWrittenOnce) {
   EXPECT_EQ(manifest[0]["Layers"][0], manifest[0]["Layers"][2]);
 }
 
+TEST_F(ExportTest, AProvisionalIdIsReplacedByTheTarsOwn) {
+  ImageSource source = image();
+  json config = {{"odd", "spacing"},
+                 {"rootfs", {{"type", "layers"}, {"diff_ids", json::array()}}}};
+  for (const LayerRecord& layer : layers_)
+    config["rootfs"]["diff_ids"].push_back(layer.diff_id.to_string());
+  json expected = config;
+  source.layers[1].diff_id = sha256("what changed");
+  source.layers[1].provisional = true;
+  config["rootfs"]["diff_ids"][1] = sha256("what changed").to_string();
+  source.config = config.dump();
+
+  ASSERT_OK(run(source, {.compression = LayerCompression::none}, "oci.tar"));
+  auto oci = unpack(read("oci.tar"));
+  auto blob = [&](const json& descriptor) {
+    return json::parse(oci["blobs/" + descriptor["digest"].get<std::string>().replace(6, 1, "/")]);
+  };
+  json manifest = blob(json::parse(oci["index.json"])["manifests"][0]);
+  EXPECT_EQ(blob(manifest["config"]), expected);
+  EXPECT_EQ(manifest["layers"][1]["digest"], layers_[1].diff_id.to_string());
+
+  ASSERT_OK(run(source, {.format = ExportFormat::docker}, "docker.tar"));
+  auto docker = unpack(read("docker.tar"));
+  json list = json::parse(docker["manifest.json"]);
+  EXPECT_EQ(json::parse(docker[list[0]["Config"]]), expected);
+  EXPECT_EQ(docker[list[0]["Layers"][1]], tar_of(layers_[1]));
+
+  source.config = kConfig;  // lists no layers
+  EXPECT_ERRNO(run(source, {}, "out.tar"), EUCLEAN);
+}
+
 TEST_F(ExportTest, ALayerWithAnotherHashIsAnErrorThatNamesItAndLeavesNothing) {
   ImageSource damaged = image();
   damaged.layers[1].diff_id = sha256("something else");

@@ -223,6 +223,15 @@ TEST_F(Fsck, WrongTar) {
   EXPECT_NE(result.findings[0].owner.find("image whole:1"), std::string::npos);
 }
 
+TEST_F(Fsck, AProvisionalIdIsNotTheTarsHash) {
+  layer_.provisional = true;
+  layer_.tar_bytes += 512;
+  CatalogBatch batch;
+  batch.put_layer(layer_);
+  ASSERT_OK(store_->publish(std::move(batch)));
+  EXPECT_TRUE(check().findings.empty());
+}
+
 TEST_F(Fsck, WhatNobodyNeedsIsNoDamage) {
   VALUE(store_->objects().put("an object that nobody names"));
   auto address = VALUE(store_->chunks().put(random_.bytes(1000)));
