@@ -58,8 +58,7 @@ Result<CommitResult> build_commit(Store& store, const Container& container, Lowe
   CommitResult out;
   for (const Digest& diff_id : parent.diff_ids)
     out.source.layers.push_back(TRY(store.catalog().layer(diff_id)));
-  LayerRecord layer =
-      TRY(LayerBuilder(store, below.chain_id, lower, upper, options).build());
+  LayerRecord layer = TRY(LayerBuilder(store, below.chain_id, lower, upper, options).build());
   out.source.layers.push_back(layer);
   out.source.chain = TRY(merge_layer(store, below, layer));
 

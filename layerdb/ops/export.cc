@@ -35,8 +35,7 @@ Result<ImageSource> without_provisional_ids(Store& store, ImageSource image,
   if (total_bytes == 0) return image;
   nlohmann::ordered_json config = parse_ordered_json(image.config);
   nlohmann::ordered_json* diff_ids = nullptr;
-  if (config.is_object() && config["rootfs"].is_object())
-    diff_ids = &config["rootfs"]["diff_ids"];
+  if (config.is_object() && config["rootfs"].is_object()) diff_ids = &config["rootfs"]["diff_ids"];
   if (diff_ids == nullptr || !diff_ids->is_array() || diff_ids->size() != image.layers.size())
     return Error{EUCLEAN, "the image's config does not list its layers"};
   ContentCopier copier(store, options, total_bytes);

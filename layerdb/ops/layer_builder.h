@@ -2,8 +2,8 @@
 //
 // Builds the layer of a container's changes: its diff tree, its link table and the map of its
 // canonical tar, in one pass over walk_changes. Bytes that are new are read once, for chunking and
-// for the tar's SHA-256; bytes of the lower are shared by address and read for the SHA-256 alone, or
-// not at all where they are many: the layer's diffID is then provisional (format.md, Catalog).
+// for the tar's SHA-256; bytes of the lower are shared by address and read for the SHA-256 alone,
+// or not at all where they are many: the layer's diffID is then provisional (format.md, Catalog).
 //
 // What it makes of a change: a directory that only contains changes is implicit in the tree and not
 // in the tar; a directory over a lower directory is opaque; an inode with several names has one

@@ -143,8 +143,7 @@ TEST_F(ExportTest, ALayerThatComesTwiceIsWrittenOnce) {
 
 TEST_F(ExportTest, AProvisionalIdIsReplacedByTheTarsOwn) {
   ImageSource source = image();
-  json config = {{"odd", "spacing"},
-                 {"rootfs", {{"type", "layers"}, {"diff_ids", json::array()}}}};
+  json config = {{"odd", "spacing"}, {"rootfs", {{"type", "layers"}, {"diff_ids", json::array()}}}};
   for (const LayerRecord& layer : layers_)
     config["rootfs"]["diff_ids"].push_back(layer.diff_id.to_string());
   json expected = config;
