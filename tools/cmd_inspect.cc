@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "layerdb/ops/container.h"
@@ -41,6 +42,7 @@ json describe(const ImageInfo& image) {
           {"RootFS", {{"Type", "layers"}, {"Layers", layers}}},
           {"History", history},
           {"ChainId", image.record.chain_id.to_string()},
+          {"Provisional", std::ranges::any_of(image.layers, &LayerRecord::provisional)},
           {"ImportedAt", format_rfc3339(image.record.imported_at)}};
 }
 

@@ -47,6 +47,14 @@ Result<std::string> extend_config(const std::string& parent, const LayerRecord& 
   return json_text(config);
 }
 
+// A chain that is there stays as it is: containers on it know its inodes by their numbers.
+Result<ChainRecord> find_or_merge(Store& store, const ChainRecord& below,
+                                  const LayerRecord& layer) {
+  Result<ChainRecord> known = store.catalog().chain(chain_id_of(below.chain_id, layer.diff_id));
+  if (known.ok() || known.error().code != ENOENT) return known;
+  return merge_layer(store, below, layer);
+}
+
 }  // namespace
 
 Result<CommitResult> build_commit(Store& store, const Container& container, Lower& lower,
@@ -60,7 +68,7 @@ Result<CommitResult> build_commit(Store& store, const Container& container, Lowe
     out.source.layers.push_back(TRY(store.catalog().layer(diff_id)));
   LayerRecord layer = TRY(LayerBuilder(store, below.chain_id, lower, upper, options).build());
   out.source.layers.push_back(layer);
-  out.source.chain = TRY(merge_layer(store, below, layer));
+  out.source.chain = TRY(find_or_merge(store, below, layer));
 
   auto now = std::chrono::system_clock::now();
   out.source.config = TRY(extend_config(parent_config, layer, options, format_time(now)));

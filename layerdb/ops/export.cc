@@ -26,7 +26,8 @@ Result<Digest> hash_tar(ContentCopier& copier, const LayerRecord& layer) {
   return hash.finish();
 }
 
-// The image with the diffIDs that its layers' tars have.
+}  // namespace
+
 Result<ImageSource> without_provisional_ids(Store& store, ImageSource image,
                                             const ExportOptions& options) {
   uint64_t total_bytes = 0;
@@ -49,8 +50,6 @@ Result<ImageSource> without_provisional_ids(Store& store, ImageSource image,
   image.config = json_text(config);
   return image;
 }
-
-}  // namespace
 
 ContentCopier::ContentCopier(Store& store, const ExportOptions& options, uint64_t total_bytes)
     : store_(store), options_(options), total_bytes_(total_bytes), buffer_(kCopyBytes, '\0') {}
@@ -117,10 +116,15 @@ Status export_image(Store& store, const ImageSource& image, const ExportOptions&
                      "': only an OCI layout can be a directory; leave out the '/' for a file"};
   // An image that was built and not published may end in a group that is still open.
   if (!store.read_only()) TRY(store.chunks().flush());
-  if (options.format == ExportFormat::tar) return export_tar(store, image, options);
-  ImageSource hashed = TRY(without_provisional_ids(store, image, options));
-  return options.format == ExportFormat::oci ? export_oci(store, hashed, options)
-                                             : export_docker(store, hashed, options);
+  switch (options.format) {
+    case ExportFormat::oci:
+      return export_oci(store, image, options);
+    case ExportFormat::docker:
+      return export_docker(store, image, options);
+    case ExportFormat::tar:
+      return export_tar(store, image, options);
+  }
+  return Error{EINVAL, "unknown export format"};
 }
 
 }  // namespace layerfs

@@ -50,7 +50,10 @@ Status add_layer(LayoutWriter& layout, ContentCopier& copier, const StackedLayer
 
 }  // namespace
 
-Status export_docker(Store& store, const ImageSource& image, const ExportOptions& options) {
+Status export_docker(Store& store, const ImageSource& stored, const ExportOptions& options) {
+  std::string spool = TRY(spool_directory(store));
+  std::unique_ptr<LayoutWriter> layout = TRY(create_layout(options.output, spool));
+  ImageSource image = TRY(without_provisional_ids(store, stored, options));
   std::vector<StackedLayer> layers = stack(image);
   uint64_t total_bytes = 0;
   ordered_json tars = ordered_json::array();
@@ -58,8 +61,6 @@ Status export_docker(Store& store, const ImageSource& image, const ExportOptions
     total_bytes += stacked.layer->tar_bytes;
     tars.push_back(stacked.tar);
   }
-  std::string spool = TRY(spool_directory(store));
-  std::unique_ptr<LayoutWriter> layout = TRY(create_layout(options.output, spool));
   ContentCopier copier(store, options, total_bytes);
   for (const StackedLayer& stacked : layers) TRY(add_layer(*layout, copier, stacked));
 

@@ -37,6 +37,10 @@ Status export_oci(Store& store, const ImageSource& image, const ExportOptions& o
 Status export_docker(Store& store, const ImageSource& image, const ExportOptions& options);
 Status export_tar(Store& store, const ImageSource& image, const ExportOptions& options);
 
+// The image with the diffIDs that its layers' tars have; reads the tars of provisional ones.
+Result<ImageSource> without_provisional_ids(Store& store, ImageSource image,
+                                            const ExportOptions& options);
+
 // <root>/tmp, made when it is missing: for what standard output must wait for.
 Result<std::string> spool_directory(Store& store);
 

@@ -49,15 +49,16 @@ Result<Blob> add_document(LayoutWriter& layout, const std::string& bytes) {
 
 }  // namespace
 
-Status export_oci(Store& store, const ImageSource& image, const ExportOptions& options) {
+Status export_oci(Store& store, const ImageSource& stored, const ExportOptions& options) {
+  std::string spool = TRY(spool_directory(store));
+  std::unique_ptr<LayoutWriter> layout = TRY(create_layout(options.output, spool));
+  ImageSource image = TRY(without_provisional_ids(store, stored, options));
   std::map<Digest, Blob> written;  // a layer may come twice
   uint64_t total_bytes = 0;
   for (const LayerRecord& layer : image.layers)
     if (written.emplace(layer.diff_id, Blob{}).second) total_bytes += layer.tar_bytes;
   written.clear();
 
-  std::string spool = TRY(spool_directory(store));
-  std::unique_ptr<LayoutWriter> layout = TRY(create_layout(options.output, spool));
   ContentCopier copier(store, options, total_bytes);
   TRY(layout->add_file("oci-layout", R"({"imageLayoutVersion":"1.0.0"})"));
   TRY(layout->add_directory("blobs"));

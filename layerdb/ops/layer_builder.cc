@@ -37,7 +37,7 @@ LayerBuilder::LayerBuilder(Store& store, const Digest& below, Lower& lower, Uppe
 
 Result<LayerRecord> LayerBuilder::build() {
   TRY(survey());
-  layer_.provisional = unchanged_bytes_ > options_.hash_at_once_bytes;
+  layer_.provisional = unwritten_bytes_ > options_.hash_at_once_bytes;
   Entry root = TRY(current_entry(lower_, upper_, kRootIno));
   root.name = "root";
   root.implicit = true;  // unless it turns out to be a change itself
@@ -56,6 +56,7 @@ Result<LayerRecord> LayerBuilder::build() {
   TRY(tar_literal(tar_trailer()));
   layer_.tar_bytes = tar_.size_bytes();
   layer_.tar = TRY(tar_.finish());
+  layer_.provisional &= has_sources_;  // else all of it was hashed after all
   layer_.diff_id = layer_.provisional ? provisional_id() : sha256_.finish();
   return layer_;
 }
@@ -69,19 +70,22 @@ Status LayerBuilder::survey() {
     uint32_t nlink = record.has_value() ? record->attributes.nlink
                                         : TRY(lower_.get(change.ino)).attributes.nlink;
     if (nlink > 1 && ++names_[change.ino] > 1) return {};
-    if (change.type == FileType::regular) unchanged_bytes_ += TRY(unchanged_bytes(change.ino));
+    if (change.type == FileType::regular) unwritten_bytes_ += TRY(unwritten_bytes(change.ino));
     return {};
   });
 }
 
-// As far as the upper's own numbers tell: what it has allocated is taken for changed.
-Result<uint64_t> LayerBuilder::unchanged_bytes(Ino ino) {
+// The lower's bytes exactly, holes by what the host has allocated.
+Result<uint64_t> LayerBuilder::unwritten_bytes(Ino ino) {
   std::optional<InodeRecord> record = TRY(upper_.inode(ino));
   if (!record.has_value()) return TRY(lower_.get(ino)).attributes.size_bytes;
   uint64_t size_bytes = record->attributes.size_bytes;
   if (record->body == Body::small) return uint64_t{0};
   if (record->body != Body::file) return size_bytes;
-  return size_bytes - std::min(size_bytes, TRY(upper_.body_blocks(ino)) * 512);
+  uint64_t lower_bytes = std::min(record->lower_size_bytes, size_bytes);
+  lower_bytes -= std::min(lower_bytes, TRY(upper_.range_bytes(ino)));
+  uint64_t own_bytes = size_bytes - lower_bytes;
+  return size_bytes - std::min(own_bytes, TRY(upper_.body_blocks(ino)) * 512);
 }
 
 Status LayerBuilder::add(const Change& change) {
@@ -175,7 +179,7 @@ Status LayerBuilder::add_file(const Change& change, Entry entry) {
   return add_to_parent(entry);
 }
 
-// Bodies: stores what is new, hashes everything in order, and yields where it all is.
+// Bodies: stores what is new, hashes all of it (or its sources) in order, yields where it all is.
 Result<Content> LayerBuilder::add_body(Ino ino, uint64_t size_bytes) {
   std::optional<InodeRecord> record = TRY(upper_.inode(ino));
   Body body = record.has_value() ? record->body : Body::lower;
@@ -220,7 +224,7 @@ Result<Content> LayerBuilder::shared_body(Ino ino, uint64_t size_bytes) {
 }
 
 Status LayerBuilder::hash_lower(const ContentReader& reader, Ino ino, uint64_t from, uint64_t to) {
-  if (layer_.provisional) {
+  if (layer_.provisional && to <= reader.size_bytes()) {
     hash_source(ino, from, to - from);
     return {};
   }
@@ -306,6 +310,8 @@ void LayerBuilder::advance(uint64_t size_bytes) {
 
 // For a provisional diffID: what comes here in the tar is not read. Ino 0: a hole.
 void LayerBuilder::hash_source(Ino ino, uint64_t offset, uint64_t size_bytes) {
+  if (size_bytes == 0) return;
+  has_sources_ = true;
   std::string source;
   for (uint64_t field : {position_bytes_, ino, offset, size_bytes}) put_be64(source, field);
   sources_.update(source);

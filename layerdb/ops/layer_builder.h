@@ -46,7 +46,7 @@ class LayerBuilder {
   };
 
   Status survey();
-  Result<uint64_t> unchanged_bytes(Ino ino);
+  Result<uint64_t> unwritten_bytes(Ino ino);
   Status add(const Change& change);
   Status add_directory(const Change& change, Entry entry);
   Status add_file(const Change& change, Entry entry);
@@ -80,7 +80,8 @@ class LayerBuilder {
   ContentWriter tar_;
   uint64_t position_bytes_ = 0;  // in the tar, of what is hashed next
   uint64_t reported_bytes_ = 0;
-  uint64_t unchanged_bytes_ = 0;  // of all changed files: lower bytes and holes
+  uint64_t unwritten_bytes_ = 0;  // of all changed files: lower bytes and holes
+  bool has_sources_ = false;
   std::vector<OpenDirectory> open_;
   std::unordered_map<Ino, uint32_t> names_;  // names in the layer of inodes that have several
   std::unordered_map<Ino, Link> links_;      // of those, the ones met so far

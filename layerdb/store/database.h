@@ -29,7 +29,7 @@ namespace layerfs {
 
 // The store's format. A version changes with any change of a record; `min_reader` is the oldest
 // version whose programs still read what this one writes.
-inline constexpr uint32_t kFormatVersion = 2;
+inline constexpr uint32_t kFormatVersion = 3;
 inline constexpr uint32_t kMinReaderVersion = 2;
 
 enum class Family { meta, groups, chunk_index, objects, object_index, catalog, similar };

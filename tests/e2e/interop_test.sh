@@ -87,6 +87,15 @@ assert_eq "$(lf import "$WORK/big-oci" big:3)" "$outside" "beside the image it c
 root=$(mount_container big:3 again)
 cmp "$root/file" "$WORK/big-expected"
 lf umount again
+root=$(mount_container big:2 bigger)
+echo "more bytes" | dd of="$root/file" bs=1 seek=70000000 conv=notrunc status=none
+cp --sparse=always "$root/file" "$WORK/bigger-expected"
+lf export bigger -o "$WORK/bigger.tar" --format docker  # two such layers, one of them of a container
+lf umount bigger
+LAYERFS_ROOT=$WORK/second-store "$LAYERFS" import "$WORK/bigger.tar" bigger:1 >/dev/null
+LAYERFS_ROOT=$WORK/second-store "$LAYERFS" export bigger:1 --format tar -o - | tar -C "$WORK" -xf - file
+cmp "$WORK/file" "$WORK/bigger-expected"
+LAYERFS_ROOT=$WORK/second-store "$LAYERFS" fsck
 
 step "buildah and podman"
 export CONTAINERS_STORAGE_CONF=$WORK/storage.conf

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 #include <stdexcept>
+#include <string>
 
 #include "layerdb/base/sys.h"
 
@@ -17,6 +19,26 @@ std::string make_rig_directory() {
   std::string pattern = (std::filesystem::temp_directory_path() / "layerfs.XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp " + pattern);
   return pattern;
+}
+
+std::set<std::string> names_below(const std::string& directory) {
+  std::set<std::string> out;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory))
+    out.insert(entry.path());
+  return out;
+}
+
+// RocksDB may make or remove a file meanwhile: then once more.
+std::string copy_of_one_moment(const std::string& directory) {
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    std::string copy = make_rig_directory();
+    std::set<std::string> names = names_below(directory);
+    std::error_code failed;
+    std::filesystem::copy(directory, copy, std::filesystem::copy_options::recursive, failed);
+    if (!failed && names_below(directory) == names) return copy;
+    (void)remove_tree(copy);
+  }
+  throw std::runtime_error("'" + directory + "' is never still");
 }
 
 }  // namespace
@@ -50,8 +72,7 @@ void OverlayRig::remount() {
 
 // write(2) is all that a process's death needs.
 void OverlayRig::crash() {
-  std::string left = make_rig_directory();
-  std::filesystem::copy(directory_, left, std::filesystem::copy_options::recursive);
+  std::string left = copy_of_one_moment(directory_);
   overlay_.reset();
   upper_.reset();
   (void)remove_tree(directory_);

@@ -314,6 +314,60 @@ TEST_F(CommitTest, AProvisionalIdNamesEveryByteOfTheTar) {
   expect_another("zeros in its place");
 }
 
+// The same metadata (the clock stands still) and the same new bytes: only where the rest comes from
+// differs.
+TEST_F(CommitTest, AProvisionalIdNamesWhereBytesComeFrom) {
+  Random random;
+  write(make(kRootIno, "a"), 0, random.bytes(100000));
+  write(make(kRootIno, "b"), 0, random.bytes(100000));
+  ImageRecord image = commit().image;
+  auto touch = [&] {
+    for (const char* name : {"a", "b"})
+      ASSERT_OK(fs().set_attributes(at(name), {.mode = 0600}, Caller{}));
+  };
+  touch();
+  std::set<Digest> ids, tars;
+  auto build_both = [&] {
+    LayerRecord layer = build(0);
+    EXPECT_TRUE(layer.provisional);
+    ids.insert(layer.diff_id);
+    tars.insert(build(UINT64_MAX).diff_id);
+  };
+  build_both();
+  ASSERT_OK(fs().rename(kRootIno, "a", kRootIno, "b", RENAME_EXCHANGE));
+  build_both();
+  EXPECT_EQ(tars.size(), 2u);
+  EXPECT_EQ(ids.size(), 2u) << "the inode";
+  for (uint64_t size : {90000, 100000})
+    ASSERT_OK(fs().set_attributes(at("a"), {.size_bytes = size}, Caller{}));
+  build_both();
+  EXPECT_EQ(tars.size(), 3u);
+  EXPECT_EQ(ids.size(), 3u) << "a hole";
+
+  open(image);
+  write(at("a"), 0, random.bytes(100000));
+  commit();
+  touch();
+  build_both();
+  EXPECT_EQ(tars.size(), 4u);
+  EXPECT_EQ(ids.size(), 4u) << "the chain below";
+}
+
+TEST_F(CommitTest, AChainThatIsThereKeepsItsNumbers) {
+  make(kRootIno, "a");
+  ASSERT_OK(fs().link(at("a"), kRootIno, "b"));
+  auto build_all = [&] {
+    return VALUE(build_commit(*store_, container_, *lower_, rig_->upper(), {}));
+  };
+  CommitResult first = build_all();
+  VALUE_STATUS(store_->publish(first.batch));
+  CommitResult again = build_all();
+  EXPECT_EQ(again.source.chain.chain_id, first.source.chain.chain_id);
+  EXPECT_EQ(again.source.chain.root, first.source.chain.root);
+  EXPECT_EQ(again.source.chain.links, first.source.chain.links);
+  EXPECT_NE(again.source.layers.back().links, first.source.layers.back().links);
+}
+
 TEST_F(CommitTest, RenamedDirectoriesAreSharedByAddress) {
   Random random;
   make(kRootIno, "d", FileType::directory);

@@ -48,6 +48,18 @@ class ContentTest : public ::testing::Test {
   std::unique_ptr<Store> store_ = VALUE(Store::open(dir_.path()));
 };
 
+TEST_F(ContentTest, AReadOfManyGroupsDecodesEachOnce) {
+  std::string bytes = random_.bytes(3'000'000);
+  Content content = write(bytes, bytes.size());
+  for (size_t size : {bytes.size(), size_t{300'000}}) {
+    store_->chunks().drop_cache();
+    uint64_t before = store_->chunks().counters().decoded_bytes;
+    for (size_t at = 0; at < bytes.size(); at += size)
+      EXPECT_EQ(read(reader(content, bytes.size()), at, size), bytes.substr(at, size));
+    EXPECT_EQ(store_->chunks().counters().decoded_bytes - before, bytes.size());
+  }
+}
+
 TEST_F(ContentTest, PiecesDoNotChangeTheChunks) {
   std::string bytes = random_.bytes(3'000'000);
   Content content = write(bytes, bytes.size());

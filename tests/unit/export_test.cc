@@ -190,6 +190,10 @@ TEST_F(ExportTest, ALayerWithAnotherHashIsAnErrorThatNamesItAndLeavesNothing) {
 TEST_F(ExportTest, CancellingLeavesNothing) {
   std::atomic<bool> cancelled{true};
   EXPECT_ERRNO(run(image(), {.cancelled = &cancelled}, "out.tar"), EINTR);
+  ImageSource provisional = image();
+  provisional.layers[0].provisional = provisional.layers[1].provisional = true;
+  provisional.config = R"({"rootfs": {"diff_ids": ["", ""]}})";
+  EXPECT_ERRNO(run(provisional, {.cancelled = &cancelled}, "out.tar"), EINTR);
   EXPECT_EQ(files(), std::vector<std::string>{"store"});
 }
 

@@ -224,12 +224,16 @@ TEST_F(Fsck, WrongTar) {
 }
 
 TEST_F(Fsck, AProvisionalIdIsNotTheTarsHash) {
-  layer_.provisional = true;
-  layer_.tar_bytes += 512;
-  CatalogBatch batch;
-  batch.put_layer(layer_);
-  ASSERT_OK(store_->publish(std::move(batch)));
-  EXPECT_TRUE(check().findings.empty());
+  layer_.diff_id = sha256("what changed");
+  for (bool provisional : {true, false}) {
+    layer_.provisional = provisional;
+    CatalogBatch batch;
+    batch.put_layer(layer_);
+    ASSERT_OK(store_->publish(std::move(batch)));
+    FsckResult result = check();
+    ASSERT_EQ(result.findings.size(), provisional ? 0u : 1u);
+    for (const Finding& finding : result.findings) EXPECT_EQ(finding.kind, FindingKind::wrong_tar);
+  }
 }
 
 TEST_F(Fsck, WhatNobodyNeedsIsNoDamage) {
