@@ -25,6 +25,17 @@ Result<UniqueFd> open_file(const std::string& path, int flags, mode_t mode) {
   return UniqueFd(fd);
 }
 
+Result<UniqueFd> open_unnamed_file(const std::string& directory) {
+  TRY(make_directories(directory));
+  UniqueFd fd(::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (fd.valid()) return fd;
+  std::string path = directory + "/.layerfs-unnamed-XXXXXX";
+  fd = UniqueFd(::mkostemp(path.data(), O_CLOEXEC));
+  if (!fd.valid()) return errno_error("create a temporary file in '" + directory + "'");
+  ::unlink(path.c_str());
+  return fd;
+}
+
 Result<std::string> read_file(const std::string& path) {
   UniqueFd fd = TRY(open_file(path, O_RDONLY));
   std::string out;

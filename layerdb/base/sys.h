@@ -40,6 +40,9 @@ class UniqueFd {
 
 // All open files are close-on-exec.
 Result<UniqueFd> open_file(const std::string& path, int flags, mode_t mode = 0644);
+// A temporary file without a name in `directory`, which is made when missing; who is killed leaves
+// nothing (where the filesystem has no O_TMPFILE, but for a moment).
+Result<UniqueFd> open_unnamed_file(const std::string& directory);
 Result<std::string> read_file(const std::string& path);
 // Write to `path.tmp`, fsync, rename, fsync the directory.
 Status write_file_atomically(const std::string& path, std::string_view bytes, mode_t mode = 0644);

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layerdb/ops/external_sort.h"
 
-#include <fcntl.h>
-#include <stdlib.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -29,18 +25,6 @@ Record record_at(const char* p) {
 }
 
 }  // namespace
-
-// O_TMPFILE, or unlinked at once where the file system has none.
-Result<UniqueFd> open_unnamed_file(const std::string& directory) {
-  TRY(make_directories(directory));
-  UniqueFd fd(::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-  if (fd.valid()) return fd;
-  std::string path = directory + "/sort.XXXXXX";
-  fd = UniqueFd(::mkostemp(path.data(), O_CLOEXEC));
-  if (!fd.valid()) return errno_error("cannot make a temporary file in '" + directory + "'");
-  ::unlink(path.c_str());
-  return fd;
-}
 
 ExternalSorter::ExternalSorter(std::string directory, size_t memory_bytes)
     : directory_(std::move(directory)), memory_bytes_(memory_bytes) {}

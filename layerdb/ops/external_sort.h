@@ -17,9 +17,6 @@
 
 namespace layerfs {
 
-// A temporary file without a name in `directory`, which is made when missing.
-Result<UniqueFd> open_unnamed_file(const std::string& directory);
-
 class ExternalSorter {
  public:
   explicit ExternalSorter(std::string directory, size_t memory_bytes = 24 << 20);

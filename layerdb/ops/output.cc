@@ -145,11 +145,7 @@ Status OutputDirectory::commit() {
 }
 
 Result<Spool> Spool::create(const std::string& directory) {
-  std::string name = directory + "/.layerfs-spool-XXXXXX";
-  UniqueFd fd(::mkostemp(name.data(), O_CLOEXEC));
-  if (!fd.valid()) return errno_error("create a temporary file in '" + directory + "'");
-  ::unlink(name.c_str());
-  return Spool(std::move(fd));
+  return Spool(TRY(open_unnamed_file(directory)));
 }
 
 Status Spool::write(std::string_view bytes) {

@@ -10,7 +10,7 @@
 #include <chrono>
 #include <utility>
 
-#include "layerdb/ops/external_sort.h"
+#include "layerdb/base/sys.h"
 #include "layerdb/ops/layer_writer.h"
 #include "layerdb/ops/tar_reader.h"
 

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layerdb/ops/layout_writer.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <string>
 
@@ -104,6 +107,18 @@ TEST_F(LayoutWriterTest, WhatIsNoRegularFileIsWrittenInPlace) {
   ASSERT_FALSE(out.ok());
   EXPECT_EQ(out.error().code, EISDIR);
   EXPECT_FALSE(OutputFile::create(directory_ + "/missing/x").ok());
+}
+
+// Or an export that is killed at that moment leaves it.
+TEST_F(LayoutWriterTest, ATemporaryFileNeverHasAName) {
+  if (!open_file(directory_, O_TMPFILE | O_RDWR, 0600).ok())
+    GTEST_SKIP() << "no O_TMPFILE in " << directory_;
+  UniqueFd names(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+  ASSERT_GE(::inotify_add_watch(names.get(), directory_.c_str(), IN_CREATE), 0);
+  EXPECT_TRUE(Spool::create(directory_)->write("bytes").ok());
+  char event[512];
+  EXPECT_EQ(::read(names.get(), event, sizeof event), -1);
+  EXPECT_EQ(errno, EAGAIN);
 }
 
 TEST_F(LayoutWriterTest, AFullDeviceIsReported) {
