@@ -224,7 +224,7 @@ Result<Content> LayerBuilder::shared_body(Ino ino, uint64_t size_bytes) {
 }
 
 Status LayerBuilder::hash_lower(const ContentReader& reader, Ino ino, uint64_t from, uint64_t to) {
-  if (layer_.provisional && to <= reader.size_bytes()) {
+  if (layer_.provisional && to <= reader.size_bytes()) {  // else reading tells the damage
     hash_source(ino, from, to - from);
     return {};
   }
