@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -49,12 +50,16 @@ void on_signal(int) { g_cancelled = true; }
 // no further thread. The process ends as one that was killed does, for which everything on the disk
 // is made, but says why.
 [[noreturn]] void say_why_and_exit() noexcept {
-  // On its way an exception may destroy the object of a thread that runs.
-  if (std::current_exception() == nullptr && std::uncaught_exceptions() == 0) std::abort();
   for (std::string_view part : {"layerfs: ", caught_reason(), "\n"}) {
     [[maybe_unused]] ssize_t written = ::write(STDERR_FILENO, part.data(), part.size());
   }
   ::_exit(1);
+}
+
+[[noreturn]] void on_terminate() noexcept {
+  // On its way an exception may destroy the object of a thread that runs.
+  if (std::current_exception() == nullptr && std::uncaught_exceptions() == 0) std::abort();
+  say_why_and_exit();
 }
 
 }  // namespace
@@ -101,7 +106,7 @@ CommandLine::CommandLine()
           "layerfs keeps container images as deduplicated layers and mounts them writable, "
           "without root.",
           "layerfs")) {
-  std::set_terminate(say_why_and_exit);
+  std::set_terminate(on_terminate);
   globals_.root = default_root();
   app_->set_version_flag("--version", "layerfs " LAYERFS_VERSION);
   app_->set_help_flag("-h,--help", "Print help and exit");
@@ -180,6 +185,9 @@ Result<std::unique_ptr<Store>> open_store_if_any(const Globals& globals) {
 }
 
 Result<std::unique_ptr<Store>> open_store_to_write(const Globals& globals, WhenMissing missing) {
+  // Unwinding through a RocksDB that writes leaves its locks and threads in a state that ends in
+  // assertions and worse.
+  std::set_new_handler(say_why_and_exit);
   StoreOptions options;
   options.create = missing == WhenMissing::create;
   options.on_wait = [&globals] {

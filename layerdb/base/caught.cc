@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <new>
+#include <stdexcept>
 #include <system_error>
 
 namespace layerfs {
@@ -14,6 +15,8 @@ const char* caught_reason() noexcept {
   try {
     throw;
   } catch (const std::bad_alloc&) {
+    return kNoMemory;
+  } catch (const std::length_error&) {  // RocksDB, which takes zstd's error for a length
     return kNoMemory;
   } catch (const std::system_error& e) {
     return e.code() == std::errc::resource_unavailable_try_again ? kNoMemory : e.what();
