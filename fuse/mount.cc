@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <memory>
+#include <new>
 #include <nlohmann/json.hpp>
 
 #include "fuse/control_server.h"
@@ -73,6 +74,7 @@ class Daemon {
     raise_open_file_limit();
     keep_memory_small();
     Status started = start_or_say_why();
+    std::set_new_handler(nullptr);  // from here on a message that finds no memory is answered so
     if (started.ok()) started = announce(container_.name, container_.directory + "/log");
     if (!started.ok()) {
       take_back();

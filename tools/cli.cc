@@ -107,6 +107,9 @@ CommandLine::CommandLine()
           "without root.",
           "layerfs")) {
   std::set_terminate(on_terminate);
+  // Unwinding through a RocksDB that opens or writes leaves its locks and threads in a state that
+  // ends in assertions and worse. A daemon takes this back once it serves (fuse/mount.cc).
+  std::set_new_handler(say_why_and_exit);
   globals_.root = default_root();
   app_->set_version_flag("--version", "layerfs " LAYERFS_VERSION);
   app_->set_help_flag("-h,--help", "Print help and exit");
@@ -185,9 +188,6 @@ Result<std::unique_ptr<Store>> open_store_if_any(const Globals& globals) {
 }
 
 Result<std::unique_ptr<Store>> open_store_to_write(const Globals& globals, WhenMissing missing) {
-  // Unwinding through a RocksDB that writes leaves its locks and threads in a state that ends in
-  // assertions and worse.
-  std::set_new_handler(say_why_and_exit);
   StoreOptions options;
   options.create = missing == WhenMissing::create;
   options.on_wait = [&globals] {
