@@ -16,16 +16,6 @@ namespace {
 constexpr size_t kCopyBytes = 1 << 20;
 constexpr auto kReportEvery = std::chrono::milliseconds(200);
 
-Result<Digest> hash_tar(ContentCopier& copier, const LayerRecord& layer) {
-  Sha256 hash;
-  TRY(copier.copy(layer.tar, layer.tar_bytes, "hashing layer " + layer.diff_id.to_string(),
-                  [&](std::string_view bytes) -> Status {
-                    hash.update(bytes);
-                    return {};
-                  }));
-  return hash.finish();
-}
-
 }  // namespace
 
 Result<ImageSource> without_provisional_ids(Store& store, ImageSource image,
@@ -43,7 +33,8 @@ Result<ImageSource> without_provisional_ids(Store& store, ImageSource image,
   for (size_t i = 0; i < image.layers.size(); ++i) {
     LayerRecord& layer = image.layers[i];
     if (!layer.provisional) continue;
-    layer.diff_id = TRY(hash_tar(copier, layer));
+    layer.diff_id = TRY(copier.copy_tar(layer, "hashing layer " + layer.diff_id.to_string(),
+                                        [](std::string_view) { return Status(); }));
     layer.provisional = false;
     (*diff_ids)[i] = layer.diff_id.to_string();
   }
@@ -71,14 +62,19 @@ Status ContentCopier::copy(const Content& content, uint64_t size_bytes, const st
   return {};
 }
 
-Status ContentCopier::copy_layer(const LayerRecord& layer, const ByteSink& sink) {
-  std::string what = "layer " + layer.diff_id.to_string();
+Result<Digest> ContentCopier::copy_tar(const LayerRecord& layer, const std::string& what,
+                                       const ByteSink& sink) {
   Sha256 hash;
   TRY(copy(layer.tar, layer.tar_bytes, what, [&](std::string_view bytes) {
     hash.update(bytes);
     return sink(bytes);
   }));
-  if (hash.finish() != layer.diff_id)
+  return hash.finish();
+}
+
+Status ContentCopier::copy_layer(const LayerRecord& layer, const ByteSink& sink) {
+  std::string what = "layer " + layer.diff_id.to_string();
+  if (TRY(copy_tar(layer, what, sink)) != layer.diff_id)
     return Error{EUCLEAN, what + ": the stored tar has another SHA-256; run `layerfs fsck`"};
   return {};
 }

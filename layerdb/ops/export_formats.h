@@ -19,7 +19,9 @@ class ContentCopier {
   ContentCopier(Store& store, const ExportOptions& options, uint64_t total_bytes);
   Status copy(const Content& content, uint64_t size_bytes, const std::string& what,
               const ByteSink& sink);
-  // A layer's tar; EUCLEAN when its SHA-256 is not the diffID.
+  // A layer's tar; returns its SHA-256.
+  Result<Digest> copy_tar(const LayerRecord& layer, const std::string& what, const ByteSink& sink);
+  // The same; EUCLEAN when its SHA-256 is not the diffID.
   Status copy_layer(const LayerRecord& layer, const ByteSink& sink);
 
  private:

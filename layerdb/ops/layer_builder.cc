@@ -67,22 +67,22 @@ Status LayerBuilder::survey() {
   return walk_changes(lower_, upper_, [&](const Change& change) -> Status {
     if (change.kind == ChangeKind::deleted || change.type == FileType::directory) return {};
     std::optional<InodeRecord> record = TRY(upper_.inode(change.ino));
-    uint32_t nlink = record.has_value() ? record->attributes.nlink
-                                        : TRY(lower_.get(change.ino)).attributes.nlink;
-    if (nlink > 1 && ++names_[change.ino] > 1) return {};
-    if (change.type == FileType::regular) unwritten_bytes_ += TRY(unwritten_bytes(change.ino));
+    Attributes now =
+        record.has_value() ? record->attributes : TRY(lower_.get(change.ino)).attributes;
+    if (now.nlink > 1 && ++names_[change.ino] > 1) return {};
+    if (change.type == FileType::regular)
+      unwritten_bytes_ +=
+          record.has_value() ? TRY(unwritten_bytes(change.ino, *record)) : now.size_bytes;
     return {};
   });
 }
 
 // The lower's bytes exactly, holes by what the host has allocated.
-Result<uint64_t> LayerBuilder::unwritten_bytes(Ino ino) {
-  std::optional<InodeRecord> record = TRY(upper_.inode(ino));
-  if (!record.has_value()) return TRY(lower_.get(ino)).attributes.size_bytes;
-  uint64_t size_bytes = record->attributes.size_bytes;
-  if (record->body == Body::small) return uint64_t{0};
-  if (record->body != Body::file) return size_bytes;
-  uint64_t lower_bytes = std::min(record->lower_size_bytes, size_bytes);
+Result<uint64_t> LayerBuilder::unwritten_bytes(Ino ino, const InodeRecord& record) {
+  uint64_t size_bytes = record.attributes.size_bytes;
+  if (record.body == Body::small) return uint64_t{0};
+  if (record.body != Body::file) return size_bytes;
+  uint64_t lower_bytes = std::min(record.lower_size_bytes, size_bytes);
   lower_bytes -= std::min(lower_bytes, TRY(upper_.range_bytes(ino)));
   uint64_t own_bytes = size_bytes - lower_bytes;
   return size_bytes - std::min(own_bytes, TRY(upper_.body_blocks(ino)) * 512);

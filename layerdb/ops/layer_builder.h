@@ -46,7 +46,7 @@ class LayerBuilder {
   };
 
   Status survey();
-  Result<uint64_t> unwritten_bytes(Ino ino);
+  Result<uint64_t> unwritten_bytes(Ino ino, const InodeRecord& record);
   Status add(const Change& change);
   Status add_directory(const Change& change, Entry entry);
   Status add_file(const Change& change, Entry entry);
