@@ -382,14 +382,15 @@ TEST(Upper, NothingAcknowledgedIsLostByKill) {
 
 TEST(Upper, AnotherProcessReadsWhileItIsOpen) {
   test_support::TempDir dir;
-  auto upper = open_upper(dir.path());
-  ASSERT_TRUE(upper->write_body(5, 0, "body").ok());
-  ASSERT_TRUE(apply(*upper, [](Upper::Transaction& t) {
-                t.put_inode(5, regular(Body::file, 4));
-                t.put_name(1, "x", {5, FileType::regular});
-              }).ok());
+  int ready[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  // Before RocksDB has threads: what they hold locked at a fork, the child finds locked for ever.
   pid_t child = ::fork();
+  ASSERT_GE(child, 0);
   if (child == 0) {
+    char word;
+    ::close(ready[1]);
+    if (::read(ready[0], &word, 1) != 1) ::_exit(1);
     auto reader = open_upper(dir.path(), {.read_only = true});
     std::string got(4, '?');
     bool good =
@@ -399,6 +400,15 @@ TEST(Upper, AnotherProcessReadsWhileItIsOpen) {
         apply(*reader, [](Upper::Transaction& t) { t.delete_inode(5); }).error().code == EROFS;
     ::_exit(good ? 0 : 1);
   }
+  auto upper = open_upper(dir.path());
+  ASSERT_TRUE(upper->write_body(5, 0, "body").ok());
+  ASSERT_TRUE(apply(*upper, [](Upper::Transaction& t) {
+                t.put_inode(5, regular(Body::file, 4));
+                t.put_name(1, "x", {5, FileType::regular});
+              }).ok());
+  ASSERT_EQ(::write(ready[1], "r", 1), 1);
+  ::close(ready[1]);
+  ::close(ready[0]);
   int status = 0;
   ::waitpid(child, &status, 0);
   EXPECT_EQ(status, 0);
