@@ -123,57 +123,77 @@ void StoredChunks::discard(GroupId next) {
   cache_.clear();
 }
 
-Status ChunkStore::read(GroupId group, uint64_t offset, std::span<char> out) {
-  std::shared_ptr<const std::string> raw = TRY(read_group(group));
-  if (offset > raw->size() || out.size() > raw->size() - offset)
+namespace {
+
+Status copy_part(GroupId group, std::string_view raw, uint64_t offset, std::span<char> out) {
+  if (offset > raw.size() || out.size() > raw.size() - offset)
     return Error{EUCLEAN, fmt::format("group {} is shorter than a file that lies in it", group)};
-  std::memcpy(out.data(), raw->data() + offset, out.size());
+  std::memcpy(out.data(), raw.data() + offset, out.size());
   return {};
 }
 
+}  // namespace
+
+Status ChunkStore::read(GroupId group, uint64_t offset, std::span<char> out, Reuse) {
+  return copy_part(group, *TRY(read_group(group)), offset, out);
+}
+
 // What others decoded is copied once, and no more of it than is asked for.
-Status StoredChunks::read(GroupId group, uint64_t offset, std::span<char> out) {
+Status StoredChunks::read(GroupId group, uint64_t offset, std::span<char> out, Reuse reuse) {
   if (pool_ && !cache_.contains(group) && pool_->read(group, offset, out)) return {};
-  return ChunkStore::read(group, offset, out);
+  return copy_part(group, *TRY(read_group(group, {reuse})), offset, out);
 }
 
 Result<std::shared_ptr<const std::string>> StoredChunks::read_group(GroupId group) {
-  return read_group(group, 0);
+  return read_group(group, Purpose());
 }
 
 // Waiting for another thread's loading in the cache cannot go in circles: numbers only descend.
-Result<StoredChunks::Bytes> StoredChunks::read_group(GroupId group, size_t depth) {
-  if (depth > kMaxReadDepth)
+Result<StoredChunks::Bytes> StoredChunks::read_group(GroupId group, Purpose purpose) {
+  if (purpose.depth > kMaxReadDepth)
     return Error{EUCLEAN, fmt::format("group {} is damaged: too many build on each other", group)};
-  return cache_.get(group, [&] { return load_group(group, depth); });
+  return cache_.get(group, [&] { return load_group(group, purpose); });
 }
 
-Result<LruCache<std::string>::Loaded> StoredChunks::load_group(GroupId group, size_t depth) {
+Result<LruCache<std::string>::Loaded> StoredChunks::load_group(GroupId group, Purpose purpose) {
   GroupWriter::Pending pending = writer_.find(group);
   if (pending.raw) return LruCache<std::string>::Loaded{pending.raw, pending.raw->capacity()};
   std::string raw;
   if (pending.record) {
-    raw = TRY(decode(group, *pending.record, depth));
+    raw = TRY(decode(group, *pending.record, purpose));
   } else if (!pool_ || !pool_->get(group, raw)) {
-    raw = TRY(load_stored(group, depth));
-    if (pool_) pool_->put(group, raw);
+    raw = TRY(load_stored(group, purpose));
+    if (pool_) offer(group, raw, purpose.reuse);
   }
   size_t bytes = raw.capacity();
   return LruCache<std::string>::Loaded{std::make_shared<const std::string>(std::move(raw)), bytes};
 }
 
-Result<std::string> StoredChunks::load_stored(GroupId group, size_t depth) {
+void StoredChunks::share(std::unique_ptr<GroupPool> pool) {
+  pool_ = std::move(pool);
+  cache_.set_capacity(kCacheBytesAlone);
+}
+
+// A copy for others takes a third of the time of decoding, and memory. While there are no others it
+// is for what this reader itself decodes again, or will.
+void StoredChunks::offer(GroupId group, std::string_view raw, Reuse reuse) {
+  bool again = decoded_.add(group), others = pool_->has_others();
+  cache_.set_capacity(others ? kCacheBytesAmongOthers : kCacheBytesAlone);
+  if (again || others || reuse == Reuse::likely) pool_->put(group, raw);
+}
+
+Result<std::string> StoredChunks::load_stored(GroupId group, Purpose purpose) {
   rocksdb::PinnableSlice record;
   if (!TRY(database_.get(Family::groups, be64(group), record)))
     return Error{EUCLEAN, fmt::format("group {} is missing from the store", group)};
   counters_.groups_read++;
   counters_.compressed_bytes_read += record.size();
-  return decode(group, {record.data(), record.size()}, depth);
+  return decode(group, {record.data(), record.size()}, purpose);
 }
 
-Result<std::string> StoredChunks::decode(GroupId group, std::string_view record, size_t depth) {
-  std::string raw =
-      TRY(decode_group(group, record, [&](GroupId base) { return read_group(base, depth + 1); }));
+Result<std::string> StoredChunks::decode(GroupId group, std::string_view record, Purpose purpose) {
+  std::string raw = TRY(
+      decode_group(group, record, [&](GroupId base) { return read_group(base, purpose.base()); }));
   counters_.decoded_bytes += raw.size();
   return raw;
 }
@@ -181,6 +201,7 @@ Result<std::string> StoredChunks::decode(GroupId group, std::string_view record,
 void StoredChunks::drop_cache() {
   constexpr double kUnusedSeconds = 0.9;
   cache_.clear();
+  decoded_.clear();
   if (pool_) pool_->release(kUnusedSeconds);
 }
 

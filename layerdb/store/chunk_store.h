@@ -51,6 +51,9 @@ struct ChunkStoreCounters {
   uint64_t stored_bytes = 0;   // after compression
 };
 
+// Whether the rest of a group will be asked for again when its reader has forgotten it.
+enum class Reuse { unlikely, likely };
+
 class ChunkStore {
  public:
   virtual ~ChunkStore() = default;
@@ -66,7 +69,10 @@ class ChunkStore {
   // or damaged. Concurrent misses of one group decode it once.
   virtual Result<std::shared_ptr<const std::string>> read_group(GroupId group) = 0;
   // Fills `out` from `offset` within the group. EUCLEAN, too, when it ends before.
-  virtual Status read(GroupId group, uint64_t offset, std::span<char> out);
+  Status read(GroupId group, uint64_t offset, std::span<char> out) {
+    return read(group, offset, out, Reuse::unlikely);
+  }
+  virtual Status read(GroupId group, uint64_t offset, std::span<char> out, Reuse reuse);
 
   // Gives the memory of decoded groups back: nobody reads for a while.
   virtual void drop_cache() {}

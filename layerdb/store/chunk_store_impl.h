@@ -15,11 +15,15 @@
 #include "layerdb/store/group_writer.h"
 #include "layerdb/store/lru_cache.h"
 #include "layerdb/store/object_store_impl.h"
+#include "layerdb/store/recent_numbers.h"
 
 namespace layerfs {
 
 class StoredChunks : public ChunkStore {
  public:
+  // Of a reader that shares.
+  static constexpr size_t kCacheBytesAlone = 8 << 20, kCacheBytesAmongOthers = 4 << 20;
+
   // `hash` is another function only in tests of collisions.
   StoredChunks(Database& database, size_t cache_bytes, FingerprintFunction hash = &fingerprint);
 
@@ -27,12 +31,13 @@ class StoredChunks : public ChunkStore {
   Status flush() override;
   Status start_flush() override;
   Result<std::shared_ptr<const std::string>> read_group(GroupId group) override;
-  Status read(GroupId group, uint64_t offset, std::span<char> out) override;
+  Status read(GroupId group, uint64_t offset, std::span<char> out, Reuse reuse) override;
   void drop_cache() override;
   ChunkStoreCounters counters() const override;
 
-  // Groups decoded here and by others are shared from here on. Readers only, before any read.
-  void share(std::unique_ptr<GroupPool> pool) { pool_ = std::move(pool); }
+  // Groups decoded here and by others are shared from here on, and the own cache is small: what
+  // neighbours ask for, and the bases that they have in common. Readers only, before any read.
+  void share(std::unique_ptr<GroupPool> pool);
 
   // The number of the next new group.
   GroupId next_group() const { return open_number(); }
@@ -51,15 +56,22 @@ class StoredChunks : public ChunkStore {
   };
   Result<Found> find(const Fingerprint& fingerprint, std::string_view chunk);
   Status compare(ChunkAddress candidate, std::string_view chunk, Found& found);
-  Result<Bytes> read_group(GroupId group, size_t depth);
-  Result<LruCache<std::string>::Loaded> load_group(GroupId group, size_t depth);
-  Result<std::string> load_stored(GroupId group, size_t depth);
-  Result<std::string> decode(GroupId group, std::string_view record, size_t depth);
+  struct Purpose {
+    Reuse reuse = Reuse::unlikely;
+    size_t depth = 0;  // of bases: so many groups build on this one
+    Purpose base() const { return {reuse, depth + 1}; }
+  };
+  Result<Bytes> read_group(GroupId group, Purpose purpose);
+  Result<LruCache<std::string>::Loaded> load_group(GroupId group, Purpose purpose);
+  Result<std::string> load_stored(GroupId group, Purpose purpose);
+  Result<std::string> decode(GroupId group, std::string_view record, Purpose purpose);
+  void offer(GroupId group, std::string_view raw, Reuse reuse);
 
   Database& database_;
   FingerprintFunction hash_;
   LruCache<std::string> cache_;
   std::unique_ptr<GroupPool> pool_;  // behind the cache, if any
+  RecentNumbers decoded_;            // and therefore perhaps in the cache
   struct AtomicCounters {
     std::atomic<uint64_t> groups_read{0}, compressed_bytes_read{0}, decoded_bytes{0};
     std::atomic<uint64_t> chunks_put{0}, chunks_shared{0}, put_bytes{0}, new_bytes{0};

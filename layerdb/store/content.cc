@@ -256,6 +256,13 @@ Status walk_extents(ObjectStore& objects, const Content& content, uint64_t offse
   }
 }
 
+// Somewhere in a file, a few pages: the kernel asks so for random reads (others it makes larger).
+Reuse expected_reuse(const Extent& extent, size_t asked_bytes) {
+  constexpr size_t kFewBytes = 16 << 10, kSmallPart = 4;
+  bool few = asked_bytes <= kFewBytes && asked_bytes <= extent.length / kSmallPart;
+  return few ? Reuse::likely : Reuse::unlikely;
+}
+
 }  // namespace
 
 Result<size_t> ContentReader::read(uint64_t offset, std::span<char> out) const {
@@ -271,7 +278,8 @@ Result<size_t> ContentReader::read(uint64_t offset, std::span<char> out) const {
     if (extent.file_offset > done) zero_until(extent.file_offset);
     uint64_t skip = done - extent.file_offset;
     uint64_t count = std::min(end, end_of(extent)) - done;
-    TRY(chunks_.read(extent.group, extent.group_offset + skip, out.subspan(done - offset, count)));
+    TRY(chunks_.read(extent.group, extent.group_offset + skip, out.subspan(done - offset, count),
+                     expected_reuse(extent, size)));
     done += count;
     return done < end;
   }));

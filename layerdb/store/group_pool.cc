@@ -37,7 +37,7 @@ constexpr uint64_t kUnusedNanoseconds = 10'000'000'000;  // then a way that was 
 constexpr size_t kSetBytes = kMaxWays * kMaxGroupBytes;
 constexpr size_t kHeaderBytes = 256 * 1024;  // with what pads it to whole pages
 constexpr size_t kAllBytes = kHeaderBytes + kSets * kSetBytes;
-constexpr uint64_t kMagic = 0x6c66'706f'6f6c'0002;  // "lfpool", version
+constexpr uint64_t kMagic = 0x6c66'706f'6f6c'0003;  // "lfpool", version
 constexpr char kMemoryName[] = "layerfs-groups";
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
@@ -109,6 +109,7 @@ struct GroupPool::Header {
   std::atomic<uint64_t> used = 0;
   std::atomic<uint64_t> next_sweep = 0;
   std::atomic<size_t> swept = 0;
+  std::atomic<uint32_t> members = 0;
   std::array<Set, kSets> sets;
 };
 
@@ -149,14 +150,19 @@ Result<std::unique_ptr<GroupPool>> GroupPool::join(const std::string& directory,
     return Error{EFBIG, "the limit of file sizes is too small for it"};
   TRY(make_directories(directory, 0700));
   std::unique_ptr<GroupPool> pool(new GroupPool(host));
+  uint32_t others = 0;
   for (const std::string& name : TRY(list_directory(directory))) {
     std::optional<Member> member = parse_link(name);
     if (!member) continue;
-    if (pool->enter(member->descriptor(), identity)) break;
-    if (member->is_gone()) ::unlink((directory + "/" + name).c_str());
+    if (pool->header_ == nullptr) pool->enter(member->descriptor(), identity);
+    if (member->is_gone())
+      ::unlink((directory + "/" + name).c_str());
+    else
+      ++others;
   }
   if (pool->header_ == nullptr) TRY(pool->start(identity));
   TRY(pool->leave_link(directory));
+  pool->header_->members = others + 1;
   return pool;
 }
 
@@ -212,12 +218,16 @@ Status GroupPool::leave_link(const std::string& directory) {
   return {};
 }
 
+// The link goes last: who joins meanwhile may count one too many, never one too few.
 GroupPool::~GroupPool() {
+  if (header_ != nullptr && !link_.empty()) --header_->members;
   if (!link_.empty()) ::unlink(link_.c_str());
   if (header_ == nullptr) return;
   if (last_use_ != 0 && last_use_ == header_->used) empty();
   ::munmap(header_, kHeaderBytes);
 }
+
+bool GroupPool::has_others() const { return header_->members > 1; }
 
 bool GroupPool::get(GroupId group, std::string& out) {
   return with_slot(group, [&](size_t size_bytes, uint64_t slot) {

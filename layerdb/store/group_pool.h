@@ -63,6 +63,10 @@ class GroupPool {
   // At most kMaxGroupBytes. Not put where that would have to wait.
   void put(GroupId group, std::string_view raw);
 
+  // Whether another process has it, too: a member that is alone may keep a copy to itself. One that
+  // was killed counts until somebody joins.
+  bool has_others() const;
+
   // Gives the memory back unless a member has used it within the last `seconds`. A member that
   // leaves does so, too, if it was the last to use it.
   void release(double seconds);

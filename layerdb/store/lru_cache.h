@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <list>
@@ -29,7 +30,10 @@ class LruCache {
     size_t bytes = 0;
   };
 
-  explicit LruCache(size_t capacity_bytes) : shard_capacity_bytes_(capacity_bytes / kShards) {}
+  explicit LruCache(size_t capacity_bytes) { set_capacity(capacity_bytes); }
+
+  // Less is true for each shard once something is added to it.
+  void set_capacity(size_t bytes) { shard_capacity_bytes_ = bytes / kShards; }
 
   template <typename Load>  // Result<Loaded>()
   Result<Pointer> get(uint64_t key, Load&& load) {
@@ -125,7 +129,7 @@ class LruCache {
 
   Shard& shard_of(uint64_t key) { return shards_[key % kShards]; }
 
-  size_t shard_capacity_bytes_;
+  std::atomic<size_t> shard_capacity_bytes_ = 0;
   std::array<Shard, kShards> shards_;
 };
 

@@ -35,9 +35,6 @@ struct Store::State {
 
 namespace {
 
-// What a reader that shares decoded groups keeps by itself: the bases it is at.
-constexpr size_t kOwnCacheBytes = 4 << 20;
-
 // Of this very database: neither its copy, nor one that was put in its place.
 Result<uint64_t> identify_store(const std::string& root) {
   std::string path = root + "/store/IDENTITY";
@@ -88,8 +85,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, StoreOptions
   state.database = TRY(Database::open(
       path, {.read_only = options.read_only, .create = options.create, .env = options.env}));
   std::unique_ptr<GroupPool> pool = options.share_groups ? join_others(root, identity) : nullptr;
-  state.chunks = std::make_unique<StoredChunks>(*state.database,
-                                                pool ? kOwnCacheBytes : options.group_cache_bytes);
+  state.chunks = std::make_unique<StoredChunks>(*state.database, options.group_cache_bytes);
   if (pool) state.chunks->share(std::move(pool));
   state.objects = std::make_unique<StoredObjects>(*state.database, options.page_cache_bytes);
   state.catalog = std::make_unique<StoredCatalog>(*state.database);

@@ -57,6 +57,34 @@ TEST_F(GroupPoolTest, WhatOnePutsAnotherGets) {
   EXPECT_EQ(out_, pool_bytes(5));
 }
 
+TEST_F(GroupPoolTest, KnowsWhetherThereAreOthers) {
+  auto one = join();
+  EXPECT_FALSE(one->has_others());
+  auto other = join();
+  EXPECT_TRUE(one->has_others() && other->has_others());
+  other.reset();
+  EXPECT_FALSE(one->has_others());
+  int joined[2];
+  ASSERT_EQ(::pipe(joined), 0);
+  pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    auto mine = join();
+    [[maybe_unused]] ssize_t written = ::write(joined[1], "j", 1);
+    for (;;) ::pause();
+  }
+  char word;
+  EXPECT_EQ(::read(joined[0], &word, 1), 1);
+  for (int end : joined) ::close(end);
+  EXPECT_TRUE(one->has_others());
+  ::kill(child, SIGKILL);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  other = join();  // counts anew
+  EXPECT_TRUE(one->has_others());
+  other.reset();
+  EXPECT_FALSE(one->has_others());
+}
+
 TEST_F(GroupPoolTest, AnotherStoreHasAnotherPool) {
   auto one = join();
   one->put(5, pool_bytes(5));

@@ -10,6 +10,7 @@
 #include "layerdb/base/coding.h"
 #include "layerdb/base/sys.h"
 #include "layerdb/store/catalog.h"
+#include "layerdb/store/chunk_store_impl.h"
 #include "layerdb/store/content.h"
 #include "layerdb/store/database.h"
 #include "layerdb/store/maintenance.h"
@@ -90,6 +91,37 @@ TEST(Store, ReadersThatShareDecodeOnceTogether) {
   auto third = VALUE(Store::open(copy.path(), sharing));
   EXPECT_EQ(read_content(*third, layer.tar, bytes.size()), bytes);
   EXPECT_EQ(third->chunks().counters().decoded_bytes, bytes.size());
+}
+
+// A copy for others has its price: who is alone makes it of what it decodes again, or read little
+// of.
+TEST(Store, AReaderAloneSharesOnlyWhatIsUsedAgain) {
+  TempDir dir;
+  Random random;
+  std::string bytes = random.text(StoredChunks::kCacheBytesAlone + (4 << 20));
+  LayerRecord layer = publish_layer(*open_to_write(dir.path()), bytes);
+  auto join = [&] {
+    return VALUE(Store::open(dir.path(), {.read_only = true, .share_groups = true}));
+  };
+  auto decoded_by_another = [&] {
+    auto other = join();
+    EXPECT_EQ(read_content(*other, layer.tar, bytes.size()), bytes);
+    return other->chunks().counters().decoded_bytes;
+  };
+  auto store = join();
+  EXPECT_EQ(read_content(*store, layer.tar, bytes.size()), bytes);
+  EXPECT_EQ(store->chunks().counters().decoded_bytes, bytes.size());
+  EXPECT_EQ(decoded_by_another(), bytes.size());
+  EXPECT_EQ(read_content(*store, layer.tar, bytes.size()), bytes);
+  EXPECT_EQ(store->chunks().counters().decoded_bytes, 2 * bytes.size()) << "more than its cache";
+  EXPECT_EQ(decoded_by_another(), 0u);
+
+  store = join();
+  ContentReader reader(store->chunks(), store->objects(), layer.tar, bytes.size());
+  Extent extent = VALUE(reader.extents(bytes.size() / 2, 1)).front();
+  std::string page(4096, '?');
+  ASSERT_EQ(VALUE(reader.read(extent.file_offset + 10'000, page)), page.size());
+  EXPECT_EQ(decoded_by_another(), bytes.size() - extent.length);
 }
 
 TEST(Store, AReaderThatCannotShareReadsAllTheSame) {
