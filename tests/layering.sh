@@ -75,7 +75,7 @@ done
 confine 'rocksdb/' RocksDB layerdb/store layerdb/upper
 confine '(linux/)?fuse' libfuse fuse
 confine 'xxhash' xxHash layerdb/base
-confine 'openssl/' OpenSSL layerdb/base
+confine 'nettle/' nettle layerdb/base
 confine 'archive' libarchive layerdb/ops
 
 echo "${#sources[@]} files, $violations violations"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layerdb/base/hash.h"
 
-#include <openssl/evp.h>
+#include <nettle/sha2.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -47,25 +47,21 @@ Result<Digest> Digest::parse(std::string_view text) {
 }
 
 struct Sha256::State {
-  EVP_MD_CTX* context = EVP_MD_CTX_new();
-  ~State() { EVP_MD_CTX_free(context); }
+  sha256_ctx context;
 };
 
-Sha256::Sha256() : state_(std::make_unique<State>()) {
-  EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr);
-}
+Sha256::Sha256() : state_(std::make_unique<State>()) { sha256_init(&state_->context); }
 Sha256::~Sha256() = default;
 Sha256::Sha256(Sha256&&) noexcept = default;
 Sha256& Sha256::operator=(Sha256&&) noexcept = default;
 
 void Sha256::update(std::string_view bytes) {
-  EVP_DigestUpdate(state_->context, bytes.data(), bytes.size());
+  sha256_update(&state_->context, bytes.size(), reinterpret_cast<const uint8_t*>(bytes.data()));
 }
 
 Digest Sha256::finish() {
   Digest out;
-  unsigned size = 0;
-  EVP_DigestFinal_ex(state_->context, out.bytes.data(), &size);
+  sha256_digest(&state_->context, out.bytes.size(), out.bytes.data());
   return out;
 }
 

@@ -38,7 +38,8 @@ struct Digest {
   static Result<Digest> parse(std::string_view text);
 };
 
-// Incremental SHA-256 (OpenSSL). Not thread-safe.
+// Incremental SHA-256 (nettle: a tenth slower than OpenSSL, whose libcrypto takes 1.4 ms of every
+// command to load and 400 KB of every mount). Not thread-safe.
 class Sha256 {
  public:
   Sha256();
