@@ -231,7 +231,7 @@ class Daemon {
   }
 
   void give_memory_back() {
-    store_->chunks().drop_cache();
+    store_->drop_caches();
     ::malloc_trim(0);
   }
 

@@ -110,6 +110,11 @@ ObjectStore& Store::objects() { return *state_->objects; }
 Catalog& Store::catalog() { return *state_->catalog; }
 Database& Store::database() { return *state_->database; }
 
+void Store::drop_caches() {
+  state_->chunks->drop_cache();
+  state_->database->drop_cache();
+}
+
 Status Store::State::write(const CatalogBatch& batch) {
   Status objects_status;
   {

@@ -59,6 +59,9 @@ class Store {
   Catalog& catalog();
   Database& database();  // for gc, fsck, dump, df
 
+  // Gives memory back: nobody reads for a while. What a reader parsed of trees stays.
+  void drop_caches();
+
   // Makes everything written so far durable, then the batch, atomically (see above). When it fails
   // the store is as after the last publish: discard() was called. (When the very last sync failed,
   // RocksDB's manifest may name the batch all the same: then all of it is published.)
