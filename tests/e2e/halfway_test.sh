@@ -123,7 +123,7 @@ seq 1 500000 >"$WORK/other/text"
 tar -C "$WORK/other" -cf "$WORK/other.tar" .
 before=$(store_state)
 refused=0
-for mib in 70 90 120 160 220 300 400; do
+for mib in 40 50 60 70 90 120 160 220 300 400; do
   status=0
   (
     ulimit -v $((mib * 1024))
@@ -148,7 +148,7 @@ done
 step "too little memory: a mount comes about, or says so"
 refused=0
 mkdir -p "$WORK/mnt/starved"
-for mib in 70 80 90 95 100 105 110 115 120 130; do
+for mib in 30 40 45 50 55 60 65 70 75 80 90 100 115 130; do
   status=0
   (
     ulimit -v $((mib * 1024))
