@@ -69,9 +69,6 @@ class ChunkStore {
   // or damaged. Concurrent misses of one group decode it once.
   virtual Result<std::shared_ptr<const std::string>> read_group(GroupId group) = 0;
   // Fills `out` from `offset` within the group. EUCLEAN, too, when it ends before.
-  Status read(GroupId group, uint64_t offset, std::span<char> out) {
-    return read(group, offset, out, Reuse::unlikely);
-  }
   virtual Status read(GroupId group, uint64_t offset, std::span<char> out, Reuse reuse);
 
   // Gives the memory of decoded groups back: nobody reads for a while.

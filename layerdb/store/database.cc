@@ -2,6 +2,9 @@
 #include "layerdb/store/database.h"
 
 #include <fmt/format.h>
+#if __has_include(<rocksdb/advanced_cache.h>)
+#include <rocksdb/advanced_cache.h>  // where RocksDB 8 and later say what a cache can do
+#endif
 #include <rocksdb/cache.h>
 #include <rocksdb/convenience.h>
 #include <rocksdb/env.h>
@@ -283,6 +286,8 @@ void Database::close() {
   unknown_handles_.clear();
   db_.reset();
 }
+
+void Database::drop_cache() { block_cache_->EraseUnRefEntries(); }
 
 Status Database::reopen() {
   close();

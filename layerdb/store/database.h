@@ -80,7 +80,7 @@ class Database {
   // False: a reader of a store that a version without this family made. It has no records then.
   bool has(Family family) const { return handles_[static_cast<size_t>(family)] != nullptr; }
   // Gives the memory of blocks back that nobody is reading.
-  void drop_cache() { block_cache_->EraseUnRefEntries(); }
+  void drop_cache();
   rocksdb::DB& db() { return *db_; }
   rocksdb::ColumnFamilyHandle* handle(Family family) {
     return handles_[static_cast<size_t>(family)];

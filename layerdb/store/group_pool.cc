@@ -19,6 +19,7 @@
 #include <new>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "layerdb/store/chunk_store.h"
 
@@ -48,7 +49,10 @@ struct Member {
 
   std::string name() const { return fmt::format("{}-{}", pid, number); }
   std::string descriptor() const { return fmt::format("/proc/{}/fd/{}", pid, number); }
-  bool is_gone() const { return ::kill(pid, 0) != 0 && errno == ESRCH; }
+  // Also for who sees other processes than /proc shows.
+  bool is_gone() const {
+    return ::kill(pid, 0) != 0 && errno == ESRCH && !path_exists(fmt::format("/proc/{}", pid));
+  }
 };
 
 std::optional<Member> parse_link(const std::string& name) {
@@ -150,17 +154,18 @@ Result<std::unique_ptr<GroupPool>> GroupPool::join(const std::string& directory,
     return Error{EFBIG, "the limit of file sizes is too small for it"};
   TRY(make_directories(directory, 0700));
   std::unique_ptr<GroupPool> pool(new GroupPool(host));
-  uint32_t others = 0;
-  for (const std::string& name : TRY(list_directory(directory))) {
-    std::optional<Member> member = parse_link(name);
-    if (!member) continue;
-    if (pool->header_ == nullptr) pool->enter(member->descriptor(), identity);
-    if (member->is_gone())
-      ::unlink((directory + "/" + name).c_str());
-    else
-      ++others;
-  }
+  std::vector<Member> members;
+  for (const std::string& name : TRY(list_directory(directory)))
+    if (std::optional<Member> member = parse_link(name)) members.push_back(*member);
+  for (const Member& member : members)
+    if (pool->enter(member.descriptor(), identity)) break;
   if (pool->header_ == nullptr) TRY(pool->start(identity));
+  uint32_t others = 0;
+  const Member self{::getpid(), pool->fd_.get()};
+  for (const Member& member : members) {
+    if (member.is_gone()) ::unlink((directory + "/" + member.name()).c_str());
+    if (member.name() != self.name() && pool->is_of(member.descriptor())) ++others;
+  }
   TRY(pool->leave_link(directory));
   pool->header_->members = others + 1;
   return pool;
@@ -189,6 +194,14 @@ bool GroupPool::enter(const std::string& descriptor, uint64_t identity) {
   return false;
 }
 
+// Whether a descriptor is this memory; in doubt it is.
+bool GroupPool::is_of(const std::string& descriptor) const {
+  struct stat ours = {}, status = {};
+  if (::stat(descriptor.c_str(), &status) != 0) return errno == EACCES || errno == EPERM;
+  return ::fstat(fd_.get(), &ours) == 0 && status.st_dev == ours.st_dev &&
+         status.st_ino == ours.st_ino;
+}
+
 // The header has its memory from here on, and nobody can make the rest shorter under the others.
 Status GroupPool::start(uint64_t identity) {
   UniqueFd fd(::memfd_create(kMemoryName, MFD_CLOEXEC | MFD_ALLOW_SEALING));
@@ -211,17 +224,20 @@ bool GroupPool::map(UniqueFd fd) {
 
 Status GroupPool::leave_link(const std::string& directory) {
   Member self{::getpid(), fd_.get()};
-  link_ = directory + "/" + self.name();
-  ::unlink(link_.c_str());  // of a dead process that had our number
-  if (::symlink(self.descriptor().c_str(), link_.c_str()) != 0)
-    return errno_error("make the link '" + link_ + "'");
+  std::string link = directory + "/" + self.name();
+  ::unlink(link.c_str());  // of a dead process that had our number
+  if (::symlink(self.descriptor().c_str(), link.c_str()) != 0)
+    return errno_error("make the link '" + link + "'");
+  link_ = std::move(link);
   return {};
 }
 
 // The link goes last: who joins meanwhile may count one too many, never one too few.
 GroupPool::~GroupPool() {
-  if (header_ != nullptr && !link_.empty()) --header_->members;
-  if (!link_.empty()) ::unlink(link_.c_str());
+  if (!link_.empty()) {
+    --header_->members;
+    ::unlink(link_.c_str());
+  }
   if (header_ == nullptr) return;
   if (last_use_ != 0 && last_use_ == header_->used) empty();
   ::munmap(header_, kHeaderBytes);

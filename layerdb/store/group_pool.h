@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Decoded groups that the mounts of one store share: twenty containers of one image that start at
-// once decode each group once and hold it once. The memory is a memfd's: it has no name, and goes
-// with the last process that has it. Copies go in and come out; nobody points into it, and a host
-// without memory for it fails a write, not the process.
+// Decoded groups that the mounts of one store share: twenty containers of one image that are
+// mounted and start at once decode each group once and hold it once. The memory is a memfd's: it
+// has no name, and goes with the last process that has it. Copies go in and come out; nobody points
+// into it, and a host without memory for it fails a write, not the process. A copy has its price:
+// members are counted, so that one that is alone may make fewer.
 //
 // Finding each other: every member leaves a link `<directory>/<pid>-<n>` -> /proc/<pid>/fd/<n>. A
 // newcomer opens the first one that is the same user's, of the same store (`identity`) and of the
@@ -63,8 +64,8 @@ class GroupPool {
   // At most kMaxGroupBytes. Not put where that would have to wait.
   void put(GroupId group, std::string_view raw);
 
-  // Whether another process has it, too: a member that is alone may keep a copy to itself. One that
-  // was killed counts until somebody joins.
+  // Whether another process has it, too, as far as is known: who was killed counts until somebody
+  // joins.
   bool has_others() const;
 
   // Gives the memory back unless a member has used it within the last `seconds`. A member that
@@ -80,6 +81,7 @@ class GroupPool {
   explicit GroupPool(Host host) : host_(host) {}
   Status start(uint64_t identity);
   bool enter(const std::string& descriptor, uint64_t identity);
+  bool is_of(const std::string& descriptor) const;
   bool map(UniqueFd fd);
   Status leave_link(const std::string& directory);
   template <typename Use>

@@ -2,6 +2,7 @@
 #include "layerdb/store/group_pool.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -69,17 +70,35 @@ TEST_F(GroupPoolTest, KnowsWhetherThereAreOthers) {
   pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    auto mine = join();
-    [[maybe_unused]] ssize_t written = ::write(joined[1], "j", 1);
+    auto mine = GroupPool::join(dir_.path(), kStore);
+    if (!mine.ok() || ::write(joined[1], "j", 1) != 1) ::_exit(1);
     for (;;) ::pause();
   }
+  ::close(joined[1]);
   char word;
   EXPECT_EQ(::read(joined[0], &word, 1), 1);
-  for (int end : joined) ::close(end);
+  ::close(joined[0]);
   EXPECT_TRUE(one->has_others());
   ::kill(child, SIGKILL);
   ASSERT_EQ(::waitpid(child, nullptr, 0), child);
   other = join();  // counts anew
+  EXPECT_TRUE(one->has_others());
+  other.reset();
+  EXPECT_FALSE(one->has_others());
+}
+
+TEST_F(GroupPoolTest, OnlyItsOwnMembersAreOthers) {
+  // A process that runs and has another file there, one of another store, and an attempt to join.
+  std::filesystem::create_symlink("/dev/null", dir_ / (std::to_string(::getpid()) + "-0"));
+  auto stranger = join(kStore + 1);
+  auto one = join();
+  EXPECT_FALSE(one->has_others());
+  auto other = join();
+  UniqueFd next(::open("/dev/null", O_RDONLY));  // the descriptor that one more would have
+  std::string in_the_way = dir_ / fmt::format("{}-{}", ::getpid(), next.get());
+  next.reset();
+  std::filesystem::create_directories(in_the_way + "/full");
+  EXPECT_FALSE(GroupPool::join(dir_.path(), kStore).ok());
   EXPECT_TRUE(one->has_others());
   other.reset();
   EXPECT_FALSE(one->has_others());

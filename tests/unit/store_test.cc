@@ -2,6 +2,7 @@
 #include "layerdb/store/store.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -122,6 +123,41 @@ TEST(Store, AReaderAloneSharesOnlyWhatIsUsedAgain) {
   std::string page(4096, '?');
   ASSERT_EQ(VALUE(reader.read(extent.file_offset + 10'000, page)), page.size());
   EXPECT_EQ(decoded_by_another(), bytes.size() - extent.length);
+}
+
+TEST(Store, AReaderAmongOthersKeepsLessByItself) {
+  TempDir dir;
+  Random random;
+  std::string bytes = random.text(6 << 20);
+  static_assert(StoredChunks::kCacheBytesAmongOthers < 5 << 20 &&
+                StoredChunks::kCacheBytesAlone > 7 << 20);
+  LayerRecord layer = publish_layer(*open_to_write(dir.path()), bytes);
+  auto join = [&] {
+    return VALUE(Store::open(dir.path(), {.read_only = true, .share_groups = true}));
+  };
+  auto store = join(), other = join();
+  EXPECT_EQ(read_content(*store, layer.tar, bytes.size()), bytes);
+  ::sleep(1);
+  other->drop_caches();  // what they share, as nobody used it
+  EXPECT_EQ(read_content(*store, layer.tar, bytes.size()), bytes);
+  EXPECT_EQ(store->chunks().counters().decoded_bytes, 2 * bytes.size());
+}
+
+TEST(Store, AReaderAtRestKeepsNoBlocks) {
+  TempDir dir;
+  publish_layer(*open_to_write(dir.path()), "content");
+  auto store = open_to_read(dir.path());
+  auto cached_bytes = [&] {
+    uint64_t bytes = 0;
+    Database& database = store->database();
+    EXPECT_TRUE(database.db().GetIntProperty(database.handle(Family::catalog),
+                                             "rocksdb.block-cache-usage", &bytes));
+    return bytes;
+  };
+  VALUE(store->catalog().layer(sha256("content")));
+  uint64_t before = cached_bytes();
+  store->drop_caches();
+  EXPECT_LT(cached_bytes(), before / 4);  // its own bookkeeping remains
 }
 
 TEST(Store, AReaderThatCannotShareReadsAllTheSame) {

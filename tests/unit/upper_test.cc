@@ -384,7 +384,7 @@ TEST(Upper, AnotherProcessReadsWhileItIsOpen) {
   test_support::TempDir dir;
   int ready[2];
   ASSERT_EQ(::pipe(ready), 0);
-  // Before RocksDB has threads: what they hold locked at a fork, the child finds locked for ever.
+  // Before this database has threads: what they hold at a fork, the child finds locked for ever.
   pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
