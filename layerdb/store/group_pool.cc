@@ -160,13 +160,13 @@ Result<std::unique_ptr<GroupPool>> GroupPool::join(const std::string& directory,
   for (const Member& member : members)
     if (pool->enter(member.descriptor(), identity)) break;
   if (pool->header_ == nullptr) TRY(pool->start(identity));
-  uint32_t others = 0;
-  const Member self{::getpid(), pool->fd_.get()};
-  for (const Member& member : members) {
-    if (member.is_gone()) ::unlink((directory + "/" + member.name()).c_str());
-    if (member.name() != self.name() && pool->is_of(member.descriptor())) ++others;
-  }
   TRY(pool->leave_link(directory));
+  uint32_t others = 0;
+  for (const Member& member : members) {
+    std::string link = directory + "/" + member.name();
+    if (member.is_gone()) ::unlink(link.c_str());
+    if (link != pool->link_ && pool->is_of(member.descriptor())) ++others;
+  }
   pool->header_->members = others + 1;
   return pool;
 }

@@ -30,6 +30,10 @@ std::unique_ptr<Store> open_to_read(const std::string& root) {
   return VALUE(Store::open(root, {.read_only = true}));
 }
 
+std::unique_ptr<Store> open_to_share(const std::string& root) {
+  return VALUE(Store::open(root, {.read_only = true, .share_groups = true}));
+}
+
 Content write_content(Store& store, std::string_view bytes) {
   ContentWriter writer(store.chunks(), store.objects());
   for (size_t i = 0; i < bytes.size(); i += 100'000)
@@ -75,9 +79,7 @@ TEST(Store, ReadersThatShareDecodeOnceTogether) {
   Random random;
   std::string bytes = random.text(3 << 20);
   publish_layer(*open_to_write(dir.path()), bytes);
-  StoreOptions sharing{.read_only = true, .share_groups = true};
-  auto one = VALUE(Store::open(dir.path(), sharing)),
-       other = VALUE(Store::open(dir.path(), sharing));
+  auto one = open_to_share(dir.path()), other = open_to_share(dir.path());
   LayerRecord layer = VALUE(one->catalog().layer(sha256(bytes)));
   EXPECT_EQ(read_content(*one, layer.tar, bytes.size()), bytes);
   EXPECT_EQ(one->chunks().counters().decoded_bytes, bytes.size());
@@ -89,7 +91,7 @@ TEST(Store, ReadersThatShareDecodeOnceTogether) {
   std::filesystem::copy(dir.path() + "/store", copy / "store");
   std::filesystem::copy(dir.path() + "/pool", copy / "pool",
                         std::filesystem::copy_options::copy_symlinks);
-  auto third = VALUE(Store::open(copy.path(), sharing));
+  auto third = open_to_share(copy.path());
   EXPECT_EQ(read_content(*third, layer.tar, bytes.size()), bytes);
   EXPECT_EQ(third->chunks().counters().decoded_bytes, bytes.size());
 }
@@ -101,15 +103,12 @@ TEST(Store, AReaderAloneSharesOnlyWhatIsUsedAgain) {
   Random random;
   std::string bytes = random.text(StoredChunks::kCacheBytesAlone + (4 << 20));
   LayerRecord layer = publish_layer(*open_to_write(dir.path()), bytes);
-  auto join = [&] {
-    return VALUE(Store::open(dir.path(), {.read_only = true, .share_groups = true}));
-  };
   auto decoded_by_another = [&] {
-    auto other = join();
+    auto other = open_to_share(dir.path());
     EXPECT_EQ(read_content(*other, layer.tar, bytes.size()), bytes);
     return other->chunks().counters().decoded_bytes;
   };
-  auto store = join();
+  auto store = open_to_share(dir.path());
   EXPECT_EQ(read_content(*store, layer.tar, bytes.size()), bytes);
   EXPECT_EQ(store->chunks().counters().decoded_bytes, bytes.size());
   EXPECT_EQ(decoded_by_another(), bytes.size());
@@ -117,7 +116,7 @@ TEST(Store, AReaderAloneSharesOnlyWhatIsUsedAgain) {
   EXPECT_EQ(store->chunks().counters().decoded_bytes, 2 * bytes.size()) << "more than its cache";
   EXPECT_EQ(decoded_by_another(), 0u);
 
-  store = join();
+  store = open_to_share(dir.path());
   ContentReader reader(store->chunks(), store->objects(), layer.tar, bytes.size());
   Extent extent = VALUE(reader.extents(bytes.size() / 2, 1)).front();
   std::string page(4096, '?');
@@ -132,10 +131,7 @@ TEST(Store, AReaderAmongOthersKeepsLessByItself) {
   static_assert(StoredChunks::kCacheBytesAmongOthers < 5 << 20 &&
                 StoredChunks::kCacheBytesAlone > 7 << 20);
   LayerRecord layer = publish_layer(*open_to_write(dir.path()), bytes);
-  auto join = [&] {
-    return VALUE(Store::open(dir.path(), {.read_only = true, .share_groups = true}));
-  };
-  auto store = join(), other = join();
+  auto store = open_to_share(dir.path()), other = open_to_share(dir.path());
   EXPECT_EQ(read_content(*store, layer.tar, bytes.size()), bytes);
   ::sleep(1);
   other->drop_caches();  // what they share, as nobody used it
@@ -166,7 +162,7 @@ TEST(Store, AReaderThatCannotShareReadsAllTheSame) {
   std::string bytes = random.text(1 << 20);
   publish_layer(*open_to_write(dir.path()), bytes);
   std::ofstream(dir / "pool") << "in the way";
-  auto store = VALUE(Store::open(dir.path(), {.read_only = true, .share_groups = true}));
+  auto store = open_to_share(dir.path());
   LayerRecord layer = VALUE(store->catalog().layer(sha256(bytes)));
   EXPECT_EQ(read_content(*store, layer.tar, bytes.size()), bytes);
 }
