@@ -2,6 +2,7 @@
 #include "layerdb/ops/dump.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -13,6 +14,7 @@
 #include "layerdb/store/group_codec.h"
 #include "layerdb/store/maintenance.h"
 #include "layerdb/store/object_store.h"
+#include "layerdb/store/read_history.h"
 #include "layerdb/store/reference.h"
 #include "layerdb/store/similarity.h"
 
@@ -220,6 +222,15 @@ Status dump_similar(Store& store, const DumpLine& line) {
       line(fmt::format("feature {} damaged {}", hex_bytes(key), hex_bytes(value)));
     return true;
   });
+}
+
+Status dump_reads(Store& store, const DumpLine& line) {
+  Result<ReadHistory> history = ReadHistory::open_to_read(ReadHistory::path_in(store.root()));
+  if (!history.ok() && history.error().code == ENOENT) return {};
+  TRY(std::move(history)).for_each_run([&](ReadHistory::Place place, std::span<const GroupId> run) {
+    line(fmt::format("run at {} groups {}", place, fmt::join(run, " ")));
+  });
+  return {};
 }
 
 }  // namespace layerfs

@@ -140,6 +140,7 @@ Status ChunkStore::read(GroupId group, uint64_t offset, std::span<char> out, Reu
 
 // What others decoded is copied once, and no more of it than is asked for.
 Status StoredChunks::read(GroupId group, uint64_t offset, std::span<char> out, Reuse reuse) {
+  if (read_ahead_ && reuse == Reuse::unlikely) read_ahead_->asked(group);
   if (pool_ && !cache_.contains(group) && pool_->read(group, offset, out)) return {};
   return copy_part(group, *TRY(read_group(group, {reuse})), offset, out);
 }
@@ -174,6 +175,16 @@ void StoredChunks::share(std::unique_ptr<GroupPool> pool) {
   cache_.set_capacity(kCacheBytesAlone);
 }
 
+void StoredChunks::foretell(ReadHistory history) {
+  read_ahead_ =
+      std::make_unique<ReadAhead>(std::move(history), [this](GroupId group) { fetch(group); });
+}
+
+void StoredChunks::fetch(GroupId group) {
+  if (cache_.contains(group) || (pool_ && pool_->may_have(group))) return;
+  (void)read_group(group);  // who asks for it says what is wrong
+}
+
 // A copy for others takes a third of the time of decoding, and memory. While there are no others it
 // is for what this reader itself decodes again, or will.
 void StoredChunks::offer(GroupId group, std::string_view raw, Reuse reuse) {
@@ -200,6 +211,7 @@ Result<std::string> StoredChunks::decode(GroupId group, std::string_view record,
 
 void StoredChunks::drop_cache() {
   constexpr double kUnusedSeconds = 0.9;
+  if (read_ahead_) read_ahead_->pause();
   cache_.clear();
   decoded_.clear();
   if (pool_) pool_->release(kUnusedSeconds);

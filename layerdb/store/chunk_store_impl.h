@@ -15,6 +15,7 @@
 #include "layerdb/store/group_writer.h"
 #include "layerdb/store/lru_cache.h"
 #include "layerdb/store/object_store_impl.h"
+#include "layerdb/store/read_ahead.h"
 #include "layerdb/store/recent_numbers.h"
 
 namespace layerfs {
@@ -38,6 +39,8 @@ class StoredChunks : public ChunkStore {
   // Groups decoded here and by others are shared from here on, and the own cache is small: what
   // neighbours ask for, and the bases that they have in common. Readers only, before any read.
   void share(std::unique_ptr<GroupPool> pool);
+  // Reads ahead from here on what the history foretells, and adds to it.
+  void foretell(ReadHistory history);
 
   // The number of the next new group.
   GroupId next_group() const { return open_number(); }
@@ -65,13 +68,14 @@ class StoredChunks : public ChunkStore {
   Result<LruCache<std::string>::Loaded> load_group(GroupId group, Purpose purpose);
   Result<std::string> load_stored(GroupId group, Purpose purpose);
   Result<std::string> decode(GroupId group, std::string_view record, Purpose purpose);
+  void fetch(GroupId group);
   void offer(GroupId group, std::string_view raw, Reuse reuse);
 
   Database& database_;
   FingerprintFunction hash_;
   LruCache<std::string> cache_;
   std::unique_ptr<GroupPool> pool_;  // behind the cache, if any
-  RecentNumbers decoded_;            // and therefore perhaps in the cache
+  RecentNumbers<4096> decoded_;      // and therefore perhaps in the cache
   struct AtomicCounters {
     std::atomic<uint64_t> groups_read{0}, compressed_bytes_read{0}, decoded_bytes{0};
     std::atomic<uint64_t> chunks_put{0}, chunks_shared{0}, put_bytes{0}, new_bytes{0};
@@ -83,6 +87,8 @@ class StoredChunks : public ChunkStore {
   std::vector<IndexEntry> open_entries_;
   std::unordered_multimap<Fingerprint, ChunkAddress> pending_;
   std::deque<std::pair<GroupId, std::vector<Fingerprint>>> pending_groups_;
+
+  std::unique_ptr<ReadAhead> read_ahead_;  // its thread uses what is above
 };
 
 }  // namespace layerfs

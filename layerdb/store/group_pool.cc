@@ -258,6 +258,12 @@ bool GroupPool::read(GroupId group, uint64_t offset, std::span<char> out) {
   });
 }
 
+bool GroupPool::may_have(GroupId group) {
+  Set& set = header_->sets[group % kSets];
+  SetLock lock(set);
+  return !lock.held() || std::ranges::find(set.ways(), group, &Set::Way::group) != set.ways().end();
+}
+
 bool GroupPool::copy(uint64_t at, std::span<char> out) const {
   Result<size_t> done = pread_full(fd_.get(), out, at);
   return done.ok() && *done == out.size();

@@ -61,6 +61,8 @@ class GroupPool {
   bool get(GroupId group, std::string& out);
   // The same for a part; false, too, when the group ends before.
   bool read(GroupId group, uint64_t offset, std::span<char> out);
+  // False: it is not there. True, too, while another thread or process uses its set.
+  bool may_have(GroupId group);
   // At most kMaxGroupBytes. Not put where that would have to wait.
   void put(GroupId group, std::string_view raw);
 

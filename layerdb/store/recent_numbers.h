@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which numbers were seen lately: the last one in each of kPlaces places. Forgetful; 32 KiB;
-// thread-safe.
+// Which numbers were seen lately: the last one in each of kPlaces places. Forgetful; 8 bytes a
+// place; thread-safe.
 #pragma once
 
 #include <array>
@@ -11,6 +11,7 @@
 
 namespace layerfs {
 
+template <size_t kPlaces>
 class RecentNumbers {
  public:
   // True: it was there already. `number` is not 0.
@@ -22,7 +23,6 @@ class RecentNumbers {
   }
 
  private:
-  static constexpr size_t kPlaces = 4096;
   std::array<std::atomic<uint64_t>, kPlaces> places_ = {};
 };
 

@@ -57,6 +57,15 @@ std::unique_ptr<GroupPool> join_others(const std::string& root, const Result<uin
   return std::move(pool).value_or(nullptr);
 }
 
+// Not where it cannot be: reading ahead is only for speed.
+void remember_reads(const std::string& root, StoredChunks& chunks) {
+  Result<ReadHistory> history = ReadHistory::open(ReadHistory::path_in(root));
+  if (history.ok())
+    chunks.foretell(std::move(*history));
+  else
+    log_info("nothing is read ahead: {}", history.error().message);
+}
+
 Result<UniqueFd> lock_for_writing(const std::string& root, const std::function<void()>& on_wait) {
   std::string path = root + "/store.lock";
   Result<UniqueFd> lock = try_lock_file(path);
@@ -87,6 +96,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, StoreOptions
   std::unique_ptr<GroupPool> pool = options.share_groups ? join_others(root, identity) : nullptr;
   state.chunks = std::make_unique<StoredChunks>(*state.database, options.group_cache_bytes);
   if (pool) state.chunks->share(std::move(pool));
+  if (options.share_groups) remember_reads(root, *state.chunks);
   state.objects = std::make_unique<StoredObjects>(*state.database, options.page_cache_bytes);
   state.catalog = std::make_unique<StoredCatalog>(*state.database);
   if (!options.read_only) TRY(state.set_next_numbers());

@@ -177,6 +177,37 @@ limit_mib=
 python3 "$E2E/growth.py" "$M" "$(pid_of grow)" $limit_mib
 lf umount grow
 
+step "a mount remembers what was read, and does without where it cannot"
+mkdir "$WORK/read"
+for i in $(seq 10); do head -c 100000 /dev/urandom >"$WORK/read/$i"; done
+lf import "$WORK/read" read >/dev/null
+history=$STORE/read_history
+remembers() { lf dump reads | grep -cE "^run at [0-9]+ groups( [0-9]+){10}" || true; }
+read_all() {
+  M=$(mount_container read reader)
+  echo 3 >/proc/sys/vm/drop_caches
+  for i in $(seq 10); do cmp "$WORK/read/$i" "$M/$i"; done
+  lf umount reader
+}
+rm -f "$history"
+assert_eq "$(remembers)" 0 "runs before anything was read"
+read_all
+assert_eq "$(remembers)" 1 "runs after all was read"
+read_all
+assert_eq "$(remembers)" 1 "runs after the same was read again"
+head -c 1052672 /dev/urandom >"$WORK/noise"
+dd if="$WORK/noise" of="$history" bs=4096 seek=1 skip=1 conv=notrunc status=none
+read_all  # of groups that there are not, and others
+: >"$history"
+read_all
+assert_eq "$(remembers)" 1 "runs after the file was emptied"
+cp "$WORK/noise" "$history"  # another format, for all it knows
+read_all
+rm "$history"
+mkdir "$history"
+read_all
+rmdir "$history"
+
 step "who waits for a container that is still being closed keeps nobody else waiting"
 S=$(mount_container img slow)
 lf umount slow

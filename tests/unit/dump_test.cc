@@ -9,6 +9,7 @@
 #include "layerdb/ops/container.h"
 #include "layerdb/ops/dump_text.h"
 #include "layerdb/store/database.h"
+#include "layerdb/store/read_history.h"
 #include "layerdb/store/similarity.h"
 #include "layerdb/upper/upper.h"
 #include "tests/support/result_matchers.h"
@@ -93,6 +94,12 @@ TEST_F(Dump, EveryStructure) {
   ASSERT_OK(store_->database().write(batch));
   ASSERT_OK(dump_similar(*store_, collect()));
   EXPECT_TRUE(has("feature 0x123456789abc group 77") && has("feature 0x000000000000 damaged 0xff"));
+  ASSERT_OK(dump_reads(*store_, collect()));
+  EXPECT_EQ(text_, "") << "no mount has read anything";
+  VALUE(ReadHistory::open(ReadHistory::path_in(store_->root())))
+      .append(std::vector<GroupId>{3, 5, 4, 9}, false);
+  ASSERT_OK(dump_reads(*store_, collect()));
+  EXPECT_TRUE(has("run at 0 groups 3 5 4 9"));
   ASSERT_OK(dump_objects(*store_, collect()));
   EXPECT_TRUE(has("object 1 tree "));
   EXPECT_ERRNO(dump_object(*store_, ObjectId{999999}, collect()), ENOENT);

@@ -45,7 +45,9 @@ class GroupPoolTest : public ::testing::Test {
 TEST_F(GroupPoolTest, WhatOnePutsAnotherGets) {
   auto one = join(), other = join();
   EXPECT_FALSE(other->get(5, out_));
+  EXPECT_FALSE(other->may_have(5));
   one->put(5, pool_bytes(5));
+  EXPECT_TRUE(other->may_have(5));
   ASSERT_TRUE(other->get(5, out_));
   EXPECT_EQ(out_, pool_bytes(5));
   out_.assign(40, ' ');

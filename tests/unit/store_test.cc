@@ -156,6 +156,43 @@ TEST(Store, AReaderAtRestKeepsNoBlocks) {
   EXPECT_LT(cached_bytes(), before / 4);  // its own bookkeeping remains
 }
 
+// What a mount reads is read ahead by the next one, in the order it was read in.
+TEST(Store, AReaderReadsAheadWhatAnotherRead) {
+  TempDir dir;
+  Random random;
+  std::string bytes = random.text(4 << 20);
+  LayerRecord layer = publish_layer(*open_to_write(dir.path()), bytes);
+  auto read_backwards = [&](Store& store, size_t parts) {
+    ContentReader reader(store.chunks(), store.objects(), layer.tar, bytes.size());
+    std::string part(128 << 10, '?');
+    for (size_t i = 0; i < parts; ++i) {
+      uint64_t offset = bytes.size() - (i + 1) * part.size();
+      ASSERT_EQ(VALUE(reader.read(offset, part)), part.size());
+      EXPECT_EQ(part, bytes.substr(offset, part.size()));
+    }
+  };
+  size_t parts = bytes.size() / (128 << 10);
+  read_backwards(*open_to_share(dir.path()), parts);
+
+  auto store = open_to_share(dir.path());
+  read_backwards(*store, 4);
+  uint64_t asked = 4 * (128 << 10), decoded = 0;
+  for (int i = 0; i < 5000 && decoded <= asked + (256 << 10); ++i) {
+    ::usleep(1000);
+    decoded = store->chunks().counters().decoded_bytes;
+  }
+  EXPECT_GT(decoded, asked + (256 << 10));
+  read_backwards(*store, parts);
+  EXPECT_EQ(store->chunks().counters().decoded_bytes, bytes.size()) << "each group once";
+  store->drop_caches();
+
+  // Where nothing can be kept, everything is read all the same.
+  store.reset();
+  std::filesystem::remove(ReadHistory::path_in(dir.path()));
+  std::filesystem::create_directory(ReadHistory::path_in(dir.path()));
+  read_backwards(*open_to_share(dir.path()), parts);
+}
+
 TEST(Store, AReaderThatCannotShareReadsAllTheSame) {
   TempDir dir;
   Random random;

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Decodes groups before they are asked for, in the order in which they were read another time
+// (read_history.h). Where a group is asked for that the history knows, a stream begins behind it.
+// Once something else is asked for that the stream foretold, a thread begins to fetch what comes
+// next, the further ahead the more often the stream was right. Several streams, because several
+// programs read; the one that was right last goes first, and the others' depth shrinks. Who jumps
+// about never confirms one and costs a few small reads of a file. What was asked for already since
+// the last pause says nothing: the kernel asks for a group several times.
+//
+// Thread-safety: all from any thread. The thread runs only while there is something to foretell:
+// pause() ends it. One mutex, never held while fetching or appending.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "layerdb/object/types.h"
+#include "layerdb/store/read_history.h"
+#include "layerdb/store/recent_numbers.h"
+
+namespace layerfs {
+
+class ReadAhead {
+ public:
+  // `fetch` has a group ready for whoever asks for it next; from the thread, one at a time.
+  ReadAhead(ReadHistory history, std::function<void(GroupId)> fetch);
+  ~ReadAhead();
+  ReadAhead(const ReadAhead&) = delete;
+  ReadAhead& operator=(const ReadAhead&) = delete;
+
+  // Somebody asks for a group. Never fails and never waits for a fetch.
+  void asked(GroupId group) noexcept;
+  // Nobody reads for a while: what was read since the last pause is a run of the history.
+  void pause() noexcept;
+
+ private:
+  static constexpr size_t kStreams = 4, kWindow = 64;
+  static constexpr size_t kFirstDepth = 2,
+                          kDeepest = 16;  // groups fetched before they are asked for
+  static constexpr size_t kBehind = 8,
+                          kSeen = 32;          // so far a group may be from where it is expected
+  static constexpr size_t kPartGroups = 1024;  // of a run, written at a time
+
+  // What is foretold: window[begin, end), of which what is before `next` was asked for or passed
+  // over, and what is before `fetched` was fetched, too.
+  struct Stream {
+    std::array<GroupId, kWindow> window;
+    size_t end = 0, next = 0, fetched = 0, depth = 0;
+    ReadHistory::Place place = 0;  // what follows the window
+    uint64_t last_use = 0;
+
+    bool behind() const { return fetched < end && fetched < next + depth; }
+  };
+
+  bool note(GroupId group);  // false: asked for already
+  bool follow(GroupId group);
+  void advance(Stream& stream, size_t next);
+  void begin(GroupId group);
+  void refill(Stream& stream) const;
+  Stream* waiting();
+  void run(const std::stop_token& stop);
+  void remember(bool more_follows);
+
+  std::mutex appending_;  // before mutex_
+  ReadHistory history_;
+  const std::function<void(GroupId)> fetch_;
+  std::atomic<GroupId> last_ = 0;
+
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::array<Stream, kStreams> streams_;
+  uint64_t clock_ = 0;
+  std::vector<GroupId> run_;          // asked for since the last pause, at most kPartGroups
+  RecentNumbers<kPartGroups> noted_;  // those in it, and before
+  bool idle_ = true;                  // the thread waits, or there is none
+  std::jthread thread_;
+};
+
+}  // namespace layerfs

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/store/read_history.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <vector>
+
+#include "layerdb/base/coding.h"
+
+namespace layerfs {
+namespace {
+
+constexpr std::string_view kHistoryMagic = "layerfs reads\n";
+constexpr uint16_t kHistoryVersion = 1;
+constexpr uint64_t kNextOffset = 16, kEntriesOffset = 4096;
+constexpr int kIndexBits = 17;
+constexpr uint32_t kIndexSlots = 1 << kIndexBits;
+static_assert(kIndexSlots == 2 * ReadHistory::kEntries);
+constexpr uint64_t kIndexOffset = kEntriesOffset + sizeof(GroupId) * ReadHistory::kEntries;
+constexpr uint64_t kFileBytes = kIndexOffset + sizeof(uint32_t) * kIndexSlots;
+constexpr GroupId kEnd = 0;  // of a run; no group has this number
+
+std::string history_head() {
+  std::string out(kHistoryMagic);
+  put_u16(out, kHistoryVersion);
+  return out;
+}
+
+uint64_t slot_offset(GroupId group) {
+  constexpr uint64_t kGolden = 0x9e3779b97f4a7c15;  // Fibonacci hashing: neighbours lie far apart
+  return kIndexOffset + sizeof(uint32_t) * (group * kGolden >> (64 - kIndexBits));
+}
+uint64_t entry_offset(ReadHistory::Place place) { return kEntriesOffset + sizeof(GroupId) * place; }
+
+template <typename T>
+std::span<char> bytes_of(std::span<T> values) {
+  return {reinterpret_cast<char*>(values.data()), values.size_bytes()};
+}
+template <typename T>
+std::optional<T> read_number(const UniqueFd& fd, uint64_t offset) {
+  T value = {};
+  Result<size_t> got = pread_full(fd.get(), bytes_of(std::span(&value, 1)), offset);
+  if (!got.ok() || *got != sizeof value) return std::nullopt;
+  return value;
+}
+template <typename T>
+Status write_numbers(const UniqueFd& fd, std::span<const T> values, uint64_t offset) {
+  return pwrite_full(fd.get(), {reinterpret_cast<const char*>(values.data()), values.size_bytes()},
+                     offset);
+}
+
+// While it lives no other process appends.
+class Turn {
+ public:
+  explicit Turn(const UniqueFd& fd) : fd_(fd), mine_(::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) {}
+  ~Turn() {
+    if (mine_) ::flock(fd_.get(), LOCK_UN);
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  bool mine() const { return mine_; }
+
+ private:
+  const UniqueFd& fd_;
+  bool mine_;
+};
+
+}  // namespace
+
+Result<ReadHistory> ReadHistory::open(const std::string& path) {
+  ReadHistory history(TRY(open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600)));
+  TRY(history.prepare());
+  TRY(history.check(path));
+  return history;
+}
+
+Result<ReadHistory> ReadHistory::open_to_read(const std::string& path) {
+  ReadHistory history(TRY(open_file(path, O_RDONLY | O_NOFOLLOW)));
+  TRY(history.check(path));
+  return history;
+}
+
+Status ReadHistory::check(const std::string& path) const {
+  std::string found(history_head().size(), '\0');
+  size_t got = TRY(pread_full(fd_.get(), found, 0));
+  if (got == found.size() && found == history_head()) return {};
+  return Error{EPROTO, "'" + path + "' is of another version of layerfs; without it one is made"};
+}
+
+// A new file, or one whose maker was killed.
+Status ReadHistory::prepare() {
+  if (read_number<char>(fd_, kFileBytes - 1)) return {};
+  Turn turn(fd_);
+  if (!turn.mine()) return Error{EWOULDBLOCK, "another process makes the history of reads"};
+  if (read_number<char>(fd_, kFileBytes - 1)) return {};
+  TRY(pwrite_full(fd_.get(), history_head(), 0));
+  if (::ftruncate(fd_.get(), kFileBytes) != 0) return errno_error("make the history of reads");
+  return {};
+}
+
+std::optional<ReadHistory::Place> ReadHistory::after(GroupId group) const {
+  std::optional<uint32_t> place = read_number<uint32_t>(fd_, slot_offset(group));
+  if (!place || *place >= kEntries) return std::nullopt;
+  if (read_number<GroupId>(fd_, entry_offset(*place)) != group) return std::nullopt;
+  return (*place + 1) % kEntries;
+}
+
+std::span<GroupId> ReadHistory::read(Place& place, std::span<GroupId> out) const {
+  size_t count = 0;
+  while (count < out.size()) {
+    std::span<GroupId> part =
+        out.subspan(count, std::min<size_t>(out.size() - count, kEntries - place));
+    Result<size_t> got = pread_full(fd_.get(), bytes_of(part), entry_offset(place));
+    if (!got.ok() || *got != part.size_bytes()) break;
+    size_t run = static_cast<size_t>(std::find(part.begin(), part.end(), kEnd) - part.begin());
+    count += run;
+    place = static_cast<Place>(place + run) % kEntries;
+    if (run < part.size()) break;
+  }
+  return out.first(count);
+}
+
+// Whether most of it would have been foretold: of 64 pairs of neighbours at most, those that the
+// history has close to each other.
+bool ReadHistory::knows(std::span<const GroupId> run) const {
+  constexpr size_t kSamples = 64, kNear = 8;
+  size_t step = std::max<size_t>(1, run.size() / kSamples), asked = 0, known = 0;
+  for (size_t i = 0; i + 1 < run.size(); i += step, ++asked) {
+    std::optional<Place> place = after(run[i]);
+    if (!place) continue;
+    std::array<GroupId, kNear> next;
+    std::span<GroupId> read_next = read(*place, next);
+    known += std::find(read_next.begin(), read_next.end(), run[i + 1]) != read_next.end();
+  }
+  return known * 4 >= asked * 3;
+}
+
+void ReadHistory::append(std::span<const GroupId> run, bool more_follows) {
+  constexpr size_t kShortest = 4;
+  Turn turn(fd_);
+  bool worth = run.size() >= kShortest && run.size() < kEntries && turn.mine() && !knows(run);
+  bool written = worth && write(run).ok();
+  if (!written || !more_follows) end_.reset();
+}
+
+Status ReadHistory::write(std::span<const GroupId> run) {
+  std::optional<uint32_t> next = read_number<uint32_t>(fd_, kNextOffset);
+  Place place = next.value_or(0) % kEntries;
+  // Over the mark of the end, if nobody wrote behind it.
+  if (end_ && (*end_ + 1) % kEntries == place) place = *end_;
+  std::vector<GroupId> entries(run.begin(), run.end());
+  entries.push_back(kEnd);
+  size_t first = std::min<size_t>(entries.size(), kEntries - place);
+  TRY(write_numbers(fd_, std::span<const GroupId>(entries).first(first), entry_offset(place)));
+  TRY(write_numbers(fd_, std::span<const GroupId>(entries).subspan(first), entry_offset(0)));
+  for (size_t i = 0; i < run.size(); ++i) {
+    uint32_t at = static_cast<uint32_t>(place + i) % kEntries;
+    TRY(write_numbers(fd_, std::span<const uint32_t>(&at, 1), slot_offset(run[i])));
+  }
+  Place end = static_cast<Place>(place + run.size()) % kEntries;
+  uint32_t behind = (end + 1) % kEntries;
+  TRY(write_numbers(fd_, std::span<const uint32_t>(&behind, 1), kNextOffset));
+  end_ = end;
+  return {};
+}
+
+void ReadHistory::for_each_run(
+    const std::function<void(Place, std::span<const GroupId>)>& visit) const {
+  std::vector<GroupId> entries(kEntries);
+  Result<size_t> got = pread_full(fd_.get(), bytes_of(std::span(entries)), kEntriesOffset);
+  entries.resize(got.ok() ? *got / sizeof(GroupId) : 0);
+  for (auto at = entries.begin(); at != entries.end();) {
+    auto end = std::find(at, entries.end(), kEnd);
+    if (at != end)
+      visit(static_cast<Place>(at - entries.begin()), std::span<const GroupId>(at, end));
+    at = std::find_if(end, entries.end(), [](GroupId group) { return group != kEnd; });
+  }
+}
+
+}  // namespace layerfs

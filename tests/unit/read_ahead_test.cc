@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/store/read_ahead.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <new>
+#include <numeric>
+#include <set>
+#include <thread>
+
+#include "tests/support/random.h"
+#include "tests/support/result_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace layerfs {
+namespace {
+
+using test_support::Random;
+using test_support::TempDir;
+using Groups = std::vector<GroupId>;
+
+Groups in_any_order(GroupId first, size_t count, Random& random) {
+  Groups run(count);
+  std::iota(run.begin(), run.end(), first);
+  for (size_t i = count; i > 1; --i) std::swap(run[i - 1], run[random.below(i)]);
+  return run;
+}
+
+class ReadAheadTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<ReadAhead> open() {
+    return std::make_unique<ReadAhead>(VALUE(ReadHistory::open(ReadHistory::path_in(dir_.path()))),
+                                       [this](GroupId group) { fetch(group); });
+  }
+  void fetch(GroupId group) {
+    std::lock_guard lock(mutex_);
+    fetched_.push_back(group);
+    if (starved_) throw std::bad_alloc();
+  }
+  void learn(const Groups& run) {
+    auto teacher = open();
+    for (GroupId group : run) teacher->asked(group);
+  }
+  size_t fetched_count() {
+    std::lock_guard lock(mutex_);
+    return fetched_.size();
+  }
+  bool was_fetched(GroupId group) {
+    std::lock_guard lock(mutex_);
+    return std::find(fetched_.begin(), fetched_.end(), group) != fetched_.end();
+  }
+  // Once it is `count`; what else comes within a moment is too much.
+  Groups fetched(size_t count) {
+    for (int i = 0; i < 5000 && fetched_count() < count; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    std::lock_guard lock(mutex_);
+    return fetched_;
+  }
+
+  TempDir dir_;
+  Random random_;
+  std::mutex mutex_;
+  Groups fetched_;
+  bool starved_ = false;
+};
+
+TEST_F(ReadAheadTest, FetchesWhatWasReadTheLastTime) {
+  Groups run = in_any_order(1, 300, random_);
+  learn(run);
+  EXPECT_EQ(fetched(0), Groups());
+  auto again = open();
+  again->asked(run[0]);
+  EXPECT_EQ(fetched(0), Groups()) << "one alone foretells nothing";
+  again->asked(run[1]);
+  EXPECT_EQ(fetched(2), Groups({run[2], run[3]}));
+  for (size_t i = 2; i < 100; ++i) again->asked(run[i]);
+  Groups got = fetched(fetched_count());
+  EXPECT_LE(std::find(run.begin(), run.end(), got.back()) - run.begin(), 99 + 16);
+  // Whoever reads no faster than it fetches finds everything there.
+  for (size_t i = 101; i < run.size(); ++i) {
+    again->asked(run[i - 1]);
+    for (int k = 0; k < 5000 && !was_fetched(run[i]); ++k)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ASSERT_TRUE(was_fetched(run[i])) << i;
+  }
+}
+
+TEST_F(ReadAheadTest, LearnsRunsOfAnyLength) {
+  Groups run = in_any_order(1, 5000, random_);
+  learn(run);
+  auto again = open();
+  for (size_t i = 0; i < run.size(); ++i) {
+    again->asked(run[i]);
+    if (i % 4 == 0) std::this_thread::yield();
+    if (i % 256 == 0) fetched(0);
+  }
+  Groups got = fetched(0);
+  std::set<GroupId> unique(got.begin(), got.end());
+  EXPECT_EQ(unique.size(), got.size()) << "nothing twice";
+  EXPECT_GT(got.size(), 200u);
+}
+
+TEST_F(ReadAheadTest, WhoJumpsAboutHasNothingFetched) {
+  learn(in_any_order(1, 10'000, random_));
+  auto again = open();
+  for (GroupId group : in_any_order(1, 10'000, random_)) again->asked(group);
+  // By chance one in sixty is near where a stream is.
+  EXPECT_LT(fetched(0).size(), 2000u);
+}
+
+TEST_F(ReadAheadTest, TwoAtOnceAreBothFollowed) {
+  Groups one = in_any_order(1, 200, random_), other = in_any_order(1000, 200, random_);
+  learn(one);
+  learn(other);
+  auto again = open();
+  for (size_t i = 0; i < one.size(); ++i) {
+    again->asked(one[i]);
+    again->asked(other[i]);
+    if (i % 8 == 0) fetched(0);
+  }
+  Groups got = fetched(0);
+  size_t of_one = static_cast<size_t>(
+      std::count_if(got.begin(), got.end(), [](GroupId g) { return g < 1000; }));
+  EXPECT_GT(of_one, 20u);
+  EXPECT_GT(got.size() - of_one, 20u);
+}
+
+TEST_F(ReadAheadTest, SomeOutOfOrderChangesNothing) {
+  Groups run = in_any_order(1, 400, random_);
+  learn(run);
+  for (size_t i = 10; i + 3 < run.size(); i += 5) std::swap(run[i], run[i + 2]);
+  auto again = open();
+  for (GroupId group : run) {
+    again->asked(group);
+    if (group % 8 == 0) fetched(0);
+  }
+  EXPECT_GT(fetched(0).size(), 40u);
+}
+
+TEST_F(ReadAheadTest, AfterAPauseAllBeginsAnew) {
+  Groups run = in_any_order(1, 100, random_);
+  auto reader = open();
+  for (int round = 0; round < 3; ++round) {
+    size_t before = fetched_count();
+    for (size_t i = 0; i < 10; ++i) reader->asked(run[i]);
+    if (round == 0)
+      EXPECT_EQ(fetched_count(), 0u);
+    else
+      EXPECT_GT(fetched(before + 1).size(), before) << "learned in the first round";
+    for (size_t i = 10; i < run.size(); ++i) reader->asked(run[i]);
+    reader->pause();
+    reader->pause();
+    EXPECT_EQ(fetched(0).size(), fetched_count()) << "no thread";
+  }
+}
+
+TEST_F(ReadAheadTest, WithoutMemoryItGoesOn) {
+  Groups run = in_any_order(1, 100, random_);
+  learn(run);
+  starved_ = true;
+  auto again = open();
+  for (size_t i = 0; i < 50; ++i) again->asked(run[i]);
+  EXPECT_GT(fetched(2).size(), 1u);
+}
+
+TEST_F(ReadAheadTest, FromManyThreadsWithPausesBetween) {
+  Groups run = in_any_order(1, 3000, random_);
+  learn(run);
+  auto reader = open();
+  {
+    std::vector<std::jthread> threads;
+    for (size_t t = 0; t < 4; ++t)
+      threads.emplace_back([&, t] {
+        for (size_t i = t; i < run.size(); ++i) {
+          reader->asked(run[i]);
+          if (i % 1000 == 10 * t) reader->pause();
+        }
+      });
+  }
+  reader.reset();
+  for (GroupId group : fetched(0)) EXPECT_TRUE(group >= 1 && group <= 3000);
+}
+
+}  // namespace
+}  // namespace layerfs

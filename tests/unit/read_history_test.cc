@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layerdb/store/read_history.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/file.h>
+
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+
+#include "tests/support/random.h"
+#include "tests/support/result_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace layerfs {
+namespace {
+
+using test_support::Random;
+using test_support::TempDir;
+using Groups = std::vector<GroupId>;
+
+Groups numbers(GroupId first, size_t count) {
+  Groups run(count);
+  std::iota(run.begin(), run.end(), first);
+  return run;
+}
+
+class ReadHistoryTest : public ::testing::Test {
+ protected:
+  ReadHistory open() { return VALUE(ReadHistory::open(path_)); }
+
+  static Groups after(const ReadHistory& history, GroupId group, size_t count = 2000) {
+    std::optional<ReadHistory::Place> place = history.after(group);
+    if (!place) return {};
+    Groups out(count);
+    out.resize(history.read(*place, out).size());
+    return out;
+  }
+  static std::vector<Groups> runs(const ReadHistory& history) {
+    std::vector<Groups> out;
+    history.for_each_run([&](auto, auto run) { out.emplace_back(run.begin(), run.end()); });
+    return out;
+  }
+
+  TempDir dir_;
+  std::string path_ = ReadHistory::path_in(dir_.path());
+};
+
+TEST_F(ReadHistoryTest, TellsWhatWasReadAfterAGroup) {
+  Groups one = {5, 900, 6, 1'000'000'000'000, 7}, other = {40, 41, 6, 42, 43};
+  ReadHistory writer = open();
+  EXPECT_EQ(writer.after(5), std::nullopt);
+  writer.append(one, false);
+  writer.append(other, false);
+  ReadHistory history = VALUE(ReadHistory::open_to_read(path_));
+  EXPECT_EQ(after(history, 5), Groups({900, 6, 1'000'000'000'000, 7}));
+  EXPECT_EQ(after(history, 7), Groups());
+  EXPECT_EQ(after(history, 6), Groups({42, 43})) << "where it was named last";
+  EXPECT_EQ(after(history, 8), Groups());
+  EXPECT_EQ(runs(history), std::vector<Groups>({one, other}));
+  EXPECT_ERRNO(ReadHistory::open_to_read(dir_ / "none"), ENOENT);
+}
+
+TEST_F(ReadHistoryTest, APlaceMovesOn) {
+  ReadHistory history = open();
+  history.append(numbers(100, 50), false);
+  ReadHistory::Place place = history.after(100).value();
+  Groups out(20);
+  EXPECT_EQ(history.read(place, out).size(), 20u);
+  EXPECT_EQ(out, numbers(101, 20));
+  EXPECT_EQ(history.read(place, out).size(), 20u);
+  EXPECT_EQ(out, numbers(121, 20));
+  EXPECT_EQ(history.read(place, out).size(), 9u);
+  EXPECT_EQ(history.read(place, out).size(), 0u);
+}
+
+TEST_F(ReadHistoryTest, PartsOfARunFollowEachOther) {
+  ReadHistory history = open(), other = open();
+  history.append(numbers(100, 10), true);
+  history.append(numbers(110, 10), false);
+  history.append(numbers(200, 10), true);
+  EXPECT_EQ(after(history, 100), numbers(101, 19));
+  other.append(numbers(300, 10), false);  // between two parts
+  history.append(numbers(210, 10), false);
+  EXPECT_EQ(after(history, 200), numbers(201, 9));
+  EXPECT_EQ(after(history, 210), numbers(211, 9));
+  EXPECT_EQ(after(history, 300), numbers(301, 9));
+  EXPECT_EQ(runs(history).size(), 4u);
+}
+
+TEST_F(ReadHistoryTest, WhatIsKnownIsNotWrittenAgain) {
+  ReadHistory history = open();
+  Groups run = numbers(1, 300);
+  history.append(run, false);
+  history.append(run, false);
+  history.append(numbers(50, 100), false);
+  std::swap(run[17], run[18]);  // as threads do
+  history.append(run, false);
+  EXPECT_EQ(runs(history).size(), 1u);
+  history.append(std::span(run).first(3), false);  // too short to be of use
+  EXPECT_EQ(runs(history).size(), 1u);
+  std::reverse(run.begin(), run.end());
+  history.append(run, false);
+  EXPECT_EQ(runs(history).size(), 2u);
+}
+
+TEST_F(ReadHistoryTest, TheOldestIsForgotten) {
+  ReadHistory history = open();
+  constexpr size_t kRun = 1000;
+  for (GroupId i = 0; i < 200; ++i) history.append(numbers(1 + i * kRun, kRun), false);
+  EXPECT_EQ(history.after(1), std::nullopt);
+  // Of the last runs everything, also of the one that goes around the end of the file; an index
+  // place has two owners now and then.
+  size_t kept = 0;
+  for (GroupId i = 140; i < 200; ++i)
+    for (GroupId group = 1 + i * kRun; group < 1 + (i + 1) * kRun - 1; ++group)
+      kept += after(history, group, 1) == Groups({group + 1});
+  EXPECT_GT(kept, 45'000u);
+  for (GroupId group = 1; group < 200 * kRun; group += 97) {
+    Groups next = after(history, group, 100);
+    for (size_t i = 0; i < next.size() && group + 1 + i <= 200 * kRun; ++i) EXPECT_NE(next[i], 0u);
+  }
+}
+
+TEST_F(ReadHistoryTest, WhoCannotWriteAtOnceDoesNot) {
+  ReadHistory history = open();
+  UniqueFd other = VALUE(open_file(path_, O_RDWR));
+  ASSERT_EQ(::flock(other.get(), LOCK_EX), 0);
+  history.append(numbers(1, 100), false);
+  EXPECT_EQ(history.after(1), std::nullopt);
+  ASSERT_EQ(::flock(other.get(), LOCK_UN), 0);
+  history.append(numbers(1, 100), false);
+  EXPECT_TRUE(history.after(1));
+}
+
+TEST_F(ReadHistoryTest, AFileWhoseMakerWasKilledIsMadeAgain) {
+  for (const char* leftover : {"", "layerfs", "layerfs reads\n\1"}) {
+    std::ofstream(path_, std::ios::trunc) << leftover;
+    ReadHistory history = open();
+    history.append(numbers(1, 100), false);
+    EXPECT_EQ(after(history, 1), numbers(2, 99));
+  }
+}
+
+TEST_F(ReadHistoryTest, AnotherVersionsFileIsLeftAlone) {
+  open().append(numbers(1, 100), false);
+  std::fstream file(path_, std::ios::in | std::ios::out);
+  file.seekp(14);
+  file.put('\x7f').flush();
+  EXPECT_ERRNO(ReadHistory::open(path_), EPROTO);
+  EXPECT_ERRNO(ReadHistory::open_to_read(path_), EPROTO);
+  std::filesystem::remove(path_);
+  std::filesystem::create_directory(path_);
+  EXPECT_ERRNO(ReadHistory::open(path_), EISDIR);
+}
+
+TEST_F(ReadHistoryTest, DamageIsAWrongGuessAtWorst) {
+  Random random;
+  for (int round = 0; round < 20; ++round) {
+    std::filesystem::remove(path_);
+    ReadHistory history = open();
+    history.append(numbers(1, 5000), false);
+    std::fstream file(path_, std::ios::in | std::ios::out | std::ios::binary);
+    for (int i = 0; i < 50; ++i) {
+      file.seekp(static_cast<std::streamoff>(16 + random.below(1'000'000)));
+      file << random.bytes(64);
+    }
+    file.flush();
+    if (round % 4 == 0) std::filesystem::resize_file(path_, random.below(1'000'000));
+    for (GroupId group = 1; group < 6000; group += 7) after(history, group, 64);
+    history.append(numbers(10'000, 3000), false);
+    runs(history);
+  }
+}
+
+}  // namespace
+}  // namespace layerfs
