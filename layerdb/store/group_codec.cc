@@ -31,6 +31,9 @@ std::string record_header(GroupCodec codec, GroupId number, size_t raw_bytes,
 
 struct DecompressionContext {
   ZSTD_DCtx* zstd = ZSTD_createDCtx();
+  DecompressionContext() {
+    if (zstd == nullptr) throw std::bad_alloc();
+  }
   ~DecompressionContext() { ZSTD_freeDCtx(zstd); }
 };
 

@@ -3,38 +3,43 @@
 
 #include <algorithm>
 #include <exception>
+#include <system_error>
 #include <utility>
-
-#include "layerdb/base/caught.h"
 
 namespace layerfs {
 
 ReadAhead::ReadAhead(ReadHistory history, std::function<void(GroupId)> fetch)
     : history_(std::move(history)), fetch_(std::move(fetch)) {}
 
-ReadAhead::~ReadAhead() { pause(); }
+ReadAhead::~ReadAhead() {
+  pause();
+  if (thread_.joinable()) thread_.join();
+}
 
 // Hints are not worth a failure: without memory for one there is none.
 void ReadAhead::asked(GroupId group) noexcept {
   if (last_.exchange(group, std::memory_order_relaxed) == group) return;
   try {
-    bool full = false;
-    {
-      std::lock_guard lock(mutex_);
-      if (!note(group)) return;
-      if (!follow(group)) begin(group);
-      full = run_.size() >= kPartGroups;
-    }
-    if (full) remember(true);
+    std::lock_guard lock(mutex_);
+    if (noted_.add(group)) return;
+    note(group);
+    if (!follow(group)) begin(group);
   } catch (const std::exception&) {
   }
 }
 
-bool ReadAhead::note(GroupId group) {
-  if (noted_.add(group)) return false;
+void ReadAhead::note(GroupId group) {
   if (run_.capacity() == 0) run_.reserve(kPartGroups);
   run_.push_back(group);
-  return true;
+  if (run_.size() == kPartGroups) hand_over(true);
+}
+
+// What was asked for goes to the thread, which writes it. If it is not done with the part before,
+// this one is forgotten: nobody waits for a disk to remember.
+void ReadAhead::hand_over(bool more_follows) {
+  if (!part_) part_ = Part{std::exchange(run_, {}), more_follows};
+  run_.clear();
+  wake();
 }
 
 // Workers ask in nearly the order of the messages, and a program in nearly that of the last time:
@@ -62,11 +67,7 @@ void ReadAhead::advance(Stream& stream, size_t next) {
   stream.depth = std::clamp(stream.depth + 1, kFirstDepth, kDeepest);
   refill(stream);
   // Woken seldom: the thread goes on until it is as far ahead as it may be.
-  if (!idle_ || !stream.behind() || stream.fetched > stream.next + stream.depth / 2) return;
-  if (!thread_.joinable())
-    thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
-  idle_ = false;
-  changed_.notify_one();
+  if (stream.behind() && stream.fetched <= stream.next + stream.depth / 2) wake();
 }
 
 void ReadAhead::begin(GroupId group) {
@@ -98,50 +99,59 @@ ReadAhead::Stream* ReadAhead::waiting() {
   return latest;
 }
 
-void ReadAhead::run(const std::stop_token& stop) {
+// The thread that there is, or another one; none where it cannot be had.
+void ReadAhead::wake() {
+  leaving_ = false;
+  if (running_) return changed_.notify_one();
+  if (thread_.joinable()) thread_.join();  // it has ended but for its last step
+  try {
+    thread_ = std::thread([this] { run(); });
+    running_ = true;
+  } catch (const std::system_error&) {
+    part_.reset();
+  }
+}
+
+void ReadAhead::run() {
   std::unique_lock lock(mutex_);
   while (true) {
-    idle_ = true;
-    Stream* stream = nullptr;
-    changed_.wait(lock, stop, [&] { return (stream = waiting()) != nullptr; });
-    if (stop.stop_requested()) return;
-    idle_ = false;
-    GroupId group = stream->window[stream->fetched++];
-    lock.unlock();
-    try {
-      fetch_(group);
-    } catch (const std::exception&) {  // no memory: who asks for it says so
+    Stream* stream = waiting();
+    if (part_) {
+      lock.unlock();
+      history_.append(part_->groups, part_->more_follows);  // nobody else touches it meanwhile
+      lock.lock();
+      part_.reset();
+    } else if (stream != nullptr) {
+      GroupId group = stream->window[stream->fetched++];
+      lock.unlock();
+      fetch(group);
+      lock.lock();
+    } else if (leaving_) {
+      break;
+    } else {
+      changed_.wait(lock);
     }
-    lock.lock();
+  }
+  running_ = false;
+}
+
+void ReadAhead::fetch(GroupId group) const noexcept {
+  try {
+    fetch_(group);
+  } catch (const std::exception&) {  // no memory: who asks for it says so
   }
 }
 
 void ReadAhead::pause() noexcept {
-  if (last_.exchange(0) == 0) return;
+  if (last_.exchange(0, std::memory_order_relaxed) == 0) return;
   try {
-    std::jthread ended;
-    {
-      std::lock_guard lock(mutex_);
-      for (Stream& stream : streams_) stream = {};
-      ended = std::exchange(thread_, std::jthread());
-      idle_ = true;  // whatever it was just told
-    }
-    ended = std::jthread();  // joins
-    remember(false);
+    std::lock_guard lock(mutex_);
+    for (Stream& stream : streams_) stream = {};
+    noted_.clear();
+    hand_over(false);
+    leaving_ = true;
   } catch (const std::exception&) {
   }
-}
-
-void ReadAhead::remember(bool more_follows) {
-  std::lock_guard appending(appending_);
-  std::vector<GroupId> run;
-  {
-    std::lock_guard lock(mutex_);
-    if (more_follows && run_.size() < kPartGroups) return;  // another worker did it
-    run.swap(run_);
-    if (!more_follows) noted_.clear();
-  }
-  history_.append(run, more_follows);
 }
 
 }  // namespace layerfs

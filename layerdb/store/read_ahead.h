@@ -8,8 +8,9 @@
 // about never confirms one and costs a few small reads of a file. What was asked for already since
 // the last pause says nothing: the kernel asks for a group several times.
 //
-// Thread-safety: all from any thread. The thread runs only while there is something to foretell:
-// pause() ends it. One mutex, never held while fetching or appending.
+// Thread-safety: all from any thread. The thread also writes to the history; it runs while there is
+// something to do, and leaves at a pause. One mutex, held for small reads of the history, never
+// while fetching or writing.
 #pragma once
 
 #include <array>
@@ -18,6 +19,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -35,9 +37,10 @@ class ReadAhead {
   ReadAhead(const ReadAhead&) = delete;
   ReadAhead& operator=(const ReadAhead&) = delete;
 
-  // Somebody asks for a group. Never fails and never waits for a fetch.
+  // Somebody asks for a group. Never fails and waits neither for a fetch nor to write.
   void asked(GroupId group) noexcept;
-  // Nobody reads for a while: what was read since the last pause is a run of the history.
+  // Nobody reads for a while: what was read since the last pause is a run of the history. Does not
+  // wait for it to be written.
   void pause() noexcept;
 
  private:
@@ -59,28 +62,37 @@ class ReadAhead {
     bool behind() const { return fetched < end && fetched < next + depth; }
   };
 
-  bool note(GroupId group);  // false: asked for already
+  // Of a run, on its way into the history.
+  struct Part {
+    std::vector<GroupId> groups;
+    bool more_follows;
+  };
+
+  void note(GroupId group);
+  void hand_over(bool more_follows);
   bool follow(GroupId group);
   void advance(Stream& stream, size_t next);
   void begin(GroupId group);
   void refill(Stream& stream) const;
   Stream* waiting();
-  void run(const std::stop_token& stop);
-  void remember(bool more_follows);
+  void wake();
+  void run();
+  void fetch(GroupId group) const noexcept;
 
-  std::mutex appending_;  // before mutex_
   ReadHistory history_;
   const std::function<void(GroupId)> fetch_;
   std::atomic<GroupId> last_ = 0;
 
   std::mutex mutex_;
-  std::condition_variable_any changed_;
+  std::condition_variable changed_;
   std::array<Stream, kStreams> streams_;
   uint64_t clock_ = 0;
-  std::vector<GroupId> run_;          // asked for since the last pause, at most kPartGroups
+  std::vector<GroupId> run_;          // asked for since the last pause, fewer than kPartGroups
   RecentNumbers<kPartGroups> noted_;  // those in it, and before
-  bool idle_ = true;                  // the thread waits, or there is none
-  std::jthread thread_;
+  std::optional<Part> part_;          // for the thread
+  bool running_ = false;              // the thread, until its last step
+  bool leaving_ = false;              // it is to end when all is done
+  std::thread thread_;
 };
 
 }  // namespace layerfs

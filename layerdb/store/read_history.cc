@@ -2,8 +2,9 @@
 #include "layerdb/store/read_history.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -23,6 +24,7 @@ constexpr uint32_t kIndexSlots = 1 << kIndexBits;
 static_assert(kIndexSlots == 2 * ReadHistory::kEntries);
 constexpr uint64_t kIndexOffset = kEntriesOffset + sizeof(GroupId) * ReadHistory::kEntries;
 constexpr uint64_t kFileBytes = kIndexOffset + sizeof(uint32_t) * kIndexSlots;
+constexpr int kOpenFlags = O_NOFOLLOW | O_NONBLOCK;  // a FIFO is no reason to wait
 constexpr GroupId kEnd = 0;  // of a run; no group has this number
 
 std::string history_head() {
@@ -73,14 +75,17 @@ class Turn {
 }  // namespace
 
 Result<ReadHistory> ReadHistory::open(const std::string& path) {
-  ReadHistory history(TRY(open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600)));
+  Result<UniqueFd> fd = open_file(path, O_RDWR | O_CREAT | kOpenFlags, 0600);
+  if (!fd.ok() && (fd.error().code == EACCES || fd.error().code == EROFS))
+    return open_to_read(path);
+  ReadHistory history(TRY(std::move(fd)));
   TRY(history.prepare());
   TRY(history.check(path));
   return history;
 }
 
 Result<ReadHistory> ReadHistory::open_to_read(const std::string& path) {
-  ReadHistory history(TRY(open_file(path, O_RDONLY | O_NOFOLLOW)));
+  ReadHistory history(TRY(open_file(path, O_RDONLY | kOpenFlags)));
   TRY(history.check(path));
   return history;
 }
@@ -92,12 +97,14 @@ Status ReadHistory::check(const std::string& path) const {
   return Error{EPROTO, "'" + path + "' is of another version of layerfs; without it one is made"};
 }
 
-// A new file, or one whose maker was killed.
-Status ReadHistory::prepare() {
-  if (read_number<char>(fd_, kFileBytes - 1)) return {};
-  Turn turn(fd_);
-  if (!turn.mine()) return Error{EWOULDBLOCK, "another process makes the history of reads"};
-  if (read_number<char>(fd_, kFileBytes - 1)) return {};
+// A new file, or one whose maker was killed. Others may do the same meanwhile.
+Status ReadHistory::prepare() const {
+  struct stat status = {};
+  if (::fstat(fd_.get(), &status) != 0) return errno_error("look at the history of reads");
+  if (!S_ISREG(status.st_mode) || status.st_size >= static_cast<off_t>(kFileBytes)) return {};
+  std::string found(history_head().size(), '\0');
+  found.resize(TRY(pread_full(fd_.get(), found, 0)));
+  if (!history_head().starts_with(found)) return {};  // not ours
   TRY(pwrite_full(fd_.get(), history_head(), 0));
   if (::ftruncate(fd_.get(), kFileBytes) != 0) return errno_error("make the history of reads");
   return {};

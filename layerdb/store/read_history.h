@@ -9,7 +9,8 @@
 //
 // Only hints: nothing is believed but the groups themselves, so nothing is synced, a torn write is
 // a wrong guess, and the file may be removed at any time (mounts then remember nothing more).
-// Reading from any thread; append() by one at a time in a process, by flock(2) among processes.
+// Reading from any thread; append() by one thread at a time of a process, by flock(2) among
+// processes.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +32,8 @@ class ReadHistory {
   using Place = uint32_t;
 
   static std::string path_in(const std::string& root) { return root + "/read_history"; }
-  // Makes the file when there is none. EPROTO: another version's; EWOULDBLOCK: another makes it.
+  // Makes the file when there is none. Where it cannot be written it is read only. EPROTO: it is
+  // another version's, or something else.
   static Result<ReadHistory> open(const std::string& path);
   // For looking at it. ENOENT.
   static Result<ReadHistory> open_to_read(const std::string& path);
@@ -51,7 +53,7 @@ class ReadHistory {
  private:
   explicit ReadHistory(UniqueFd fd) : fd_(std::move(fd)) {}
   Status check(const std::string& path) const;
-  Status prepare();
+  Status prepare() const;
   bool knows(std::span<const GroupId> run) const;
   Status write(std::span<const GroupId> run);
 

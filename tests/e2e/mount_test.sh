@@ -186,7 +186,7 @@ remembers() { lf dump reads | grep -cE "^run at [0-9]+ groups( [0-9]+){10}" || t
 read_all() {
   M=$(mount_container read reader)
   echo 3 >/proc/sys/vm/drop_caches
-  for i in $(seq 10); do cmp "$WORK/read/$i" "$M/$i"; done
+  cat "$M"/* | cmp - <(cat "$WORK"/read/*)
   lf umount reader
 }
 rm -f "$history"
@@ -203,6 +203,12 @@ read_all
 assert_eq "$(remembers)" 1 "runs after the file was emptied"
 cp "$WORK/noise" "$history"  # another format, for all it knows
 read_all
+rm "$history"
+read_all
+mount --bind -o ro "$history" "$history"
+mount -o remount,bind,ro "$history"
+assert_eq "$(read_all 2>&1)" "" "what is said where it can only be read"
+umount "$history"
 rm "$history"
 mkdir "$history"
 read_all

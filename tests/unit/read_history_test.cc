@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
@@ -141,6 +142,19 @@ TEST_F(ReadHistoryTest, AFileWhoseMakerWasKilledIsMadeAgain) {
     history.append(numbers(1, 100), false);
     EXPECT_EQ(after(history, 1), numbers(2, 99));
   }
+}
+
+TEST_F(ReadHistoryTest, WhatIsNotItsOwnIsLeftAlone) {
+  for (const std::string& foreign :
+       {std::string("root:x:0:0\n"), std::string("layerfs reads\n\2\0more", 20)}) {
+    std::ofstream(path_, std::ios::trunc) << foreign;
+    EXPECT_ERRNO(ReadHistory::open(path_), EPROTO);
+    EXPECT_EQ(VALUE(read_file(path_)), foreign);
+  }
+  std::filesystem::remove(path_);
+  ASSERT_EQ(::mkfifo(path_.c_str(), 0600), 0);
+  EXPECT_FALSE(ReadHistory::open(path_).ok());
+  EXPECT_FALSE(ReadHistory::open_to_read(path_).ok());
 }
 
 TEST_F(ReadHistoryTest, AnotherVersionsFileIsLeftAlone) {
