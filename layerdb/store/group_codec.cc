@@ -6,6 +6,8 @@
 #include <zstd_errors.h>
 
 #include <algorithm>
+#include <memory>
+#include <new>
 #include <span>
 
 #include "layerdb/base/coding.h"
@@ -29,20 +31,23 @@ std::string record_header(GroupCodec codec, GroupId number, size_t raw_bytes,
   return out;
 }
 
-struct DecompressionContext {
-  ZSTD_DCtx* zstd = ZSTD_createDCtx();
-  DecompressionContext() {
-    if (zstd == nullptr) throw std::bad_alloc();
-  }
-  ~DecompressionContext() { ZSTD_freeDCtx(zstd); }
+// zstd's contexts; they throw std::bad_alloc as all else does.
+struct FreeContext {
+  void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
+  void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
 };
+template <typename Context>
+std::unique_ptr<Context, FreeContext> owned(Context* context) {
+  if (context == nullptr) throw std::bad_alloc();
+  return std::unique_ptr<Context, FreeContext>(context);
+}
 
 // Whether the payload decompresses to exactly so many bytes.
 bool decompress(std::string_view payload, std::string_view prefix, std::span<char> out) {
-  thread_local DecompressionContext context;
-  ZSTD_DCtx_refPrefix(context.zstd, prefix.data(), prefix.size());
+  thread_local const auto context = owned(ZSTD_createDCtx());
+  ZSTD_DCtx_refPrefix(context.get(), prefix.data(), prefix.size());
   size_t size =
-      ZSTD_decompressDCtx(context.zstd, out.data(), out.size(), payload.data(), payload.size());
+      ZSTD_decompressDCtx(context.get(), out.data(), out.size(), payload.data(), payload.size());
   return !ZSTD_isError(size) && size == out.size();
 }
 
@@ -107,25 +112,21 @@ Result<std::string> decode_group(GroupId number, std::string_view record, const 
 
 // Two contexts: each keeps its tables at the size its windows need.
 struct GroupEncoder::State {
-  ZSTD_CCtx* alone;
-  ZSTD_CCtx* with_bases;
+  using Context = std::unique_ptr<ZSTD_CCtx, FreeContext>;
+  Context alone, with_bases;
   std::vector<char> payload = std::vector<char>(kMaxGroupBytes);
 
   explicit State(int level) : alone(new_context(level)), with_bases(new_context(level)) {
     if (level != kImportLevel) return;
     // Tables for some 350 KiB instead of zstd's 2 MiB: a quarter less time, most of which goes into
     // filling them with the bases, for the same size.
-    ZSTD_CCtx_setParameter(with_bases, ZSTD_c_hashLog, 16);
-    ZSTD_CCtx_setParameter(with_bases, ZSTD_c_chainLog, 16);
+    ZSTD_CCtx_setParameter(with_bases.get(), ZSTD_c_hashLog, 16);
+    ZSTD_CCtx_setParameter(with_bases.get(), ZSTD_c_chainLog, 16);
   }
-  ~State() {
-    ZSTD_freeCCtx(alone);
-    ZSTD_freeCCtx(with_bases);
-  }
-  static ZSTD_CCtx* new_context(int level) {
-    ZSTD_CCtx* context = ZSTD_createCCtx();
-    ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level);
-    ZSTD_CCtx_setParameter(context, ZSTD_c_contentSizeFlag, 0);  // the record has it
+  static Context new_context(int level) {
+    Context context = owned(ZSTD_createCCtx());
+    ZSTD_CCtx_setParameter(context.get(), ZSTD_c_compressionLevel, level);
+    ZSTD_CCtx_setParameter(context.get(), ZSTD_c_contentSizeFlag, 0);  // the record has it
     return context;
   }
 };
@@ -135,7 +136,7 @@ GroupEncoder::~GroupEncoder() = default;
 
 Result<std::string> GroupEncoder::encode(GroupId number, std::string_view raw,
                                          const GroupBases& bases) {
-  ZSTD_CCtx* context = bases.bytes.empty() ? state_->alone : state_->with_bases;
+  ZSTD_CCtx* context = (bases.bytes.empty() ? state_->alone : state_->with_bases).get();
   // A group that did not fit leaves the context amid a frame, where it refuses a prefix.
   ZSTD_CCtx_reset(context, ZSTD_reset_session_only);
   if (!bases.bytes.empty() &&
