@@ -45,11 +45,12 @@ class ReadAhead {
 
  private:
   static constexpr size_t kStreams = 4, kWindow = 64;
-  static constexpr size_t kFirstDepth = 2,
-                          kDeepest = 16;  // groups fetched before they are asked for
-  static constexpr size_t kBehind = 8,
-                          kSeen = 32;          // so far a group may be from where it is expected
-  static constexpr size_t kPartGroups = 1024;  // of a run, written at a time
+  // Groups fetched before they are asked for, at first and at most.
+  static constexpr size_t kFirstDepth = 2, kDeepest = 16;
+  // So far behind and before where it is expected a group is still the stream's.
+  static constexpr size_t kBehind = 8, kSeen = 32;
+  // Of a run, handed to the thread at once.
+  static constexpr size_t kPartGroups = 1024;
 
   // What is foretold: window[begin, end), of which what is before `next` was asked for or passed
   // over, and what is before `fetched` was fetched, too.

@@ -9,9 +9,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <limits>
 #include <vector>
 
 #include "layerdb/base/coding.h"
+#include "layerdb/base/hash.h"
 
 namespace layerfs {
 namespace {
@@ -19,13 +21,14 @@ namespace {
 constexpr std::string_view kHistoryMagic = "layerfs reads\n";
 constexpr uint16_t kHistoryVersion = 1;
 constexpr uint64_t kNextOffset = 16, kEntriesOffset = 4096;
-constexpr int kIndexBits = 17;
+constexpr int kIndexBits = 18;
 constexpr uint32_t kIndexSlots = 1 << kIndexBits;
 static_assert(kIndexSlots == 2 * ReadHistory::kEntries);
-constexpr uint64_t kIndexOffset = kEntriesOffset + sizeof(GroupId) * ReadHistory::kEntries;
-constexpr uint64_t kFileBytes = kIndexOffset + sizeof(uint32_t) * kIndexSlots;
+using GroupEntry = uint32_t;  // a group's number; larger ones (after 290 TB) are not remembered
+constexpr uint64_t kIndexOffset = kEntriesOffset + sizeof(GroupEntry) * ReadHistory::kEntries;
+constexpr uint64_t kFileBytes = kIndexOffset + sizeof(ReadHistory::Place) * kIndexSlots;
 constexpr int kOpenFlags = O_NOFOLLOW | O_NONBLOCK;  // a FIFO is no reason to wait
-constexpr GroupId kEnd = 0;  // of a run; no group has this number
+constexpr GroupEntry kEnd = 0;                       // of a run; no group has this number
 
 std::string history_head() {
   std::string out(kHistoryMagic);
@@ -34,10 +37,12 @@ std::string history_head() {
 }
 
 uint64_t slot_offset(GroupId group) {
-  constexpr uint64_t kGolden = 0x9e3779b97f4a7c15;  // Fibonacci hashing: neighbours lie far apart
-  return kIndexOffset + sizeof(uint32_t) * (group * kGolden >> (64 - kIndexBits));
+  uint64_t hash = checksum64({reinterpret_cast<const char*>(&group), sizeof group});
+  return kIndexOffset + sizeof(ReadHistory::Place) * (hash >> (64 - kIndexBits));
 }
-uint64_t entry_offset(ReadHistory::Place place) { return kEntriesOffset + sizeof(GroupId) * place; }
+uint64_t entry_offset(ReadHistory::Place place) {
+  return kEntriesOffset + sizeof(GroupEntry) * place;
+}
 
 template <typename T>
 std::span<char> bytes_of(std::span<T> values) {
@@ -111,20 +116,22 @@ Status ReadHistory::prepare() const {
 }
 
 std::optional<ReadHistory::Place> ReadHistory::after(GroupId group) const {
-  std::optional<uint32_t> place = read_number<uint32_t>(fd_, slot_offset(group));
+  std::optional<Place> place = read_number<Place>(fd_, slot_offset(group));
   if (!place || *place >= kEntries) return std::nullopt;
-  if (read_number<GroupId>(fd_, entry_offset(*place)) != group) return std::nullopt;
+  if (read_number<GroupEntry>(fd_, entry_offset(*place)) != group) return std::nullopt;
   return (*place + 1) % kEntries;
 }
 
 std::span<GroupId> ReadHistory::read(Place& place, std::span<GroupId> out) const {
+  std::array<GroupEntry, 64> buffer;
   size_t count = 0;
   while (count < out.size()) {
-    std::span<GroupId> part =
-        out.subspan(count, std::min<size_t>(out.size() - count, kEntries - place));
+    auto part = std::span(buffer).first(
+        std::min({buffer.size(), out.size() - count, size_t{kEntries} - place}));
     Result<size_t> got = pread_full(fd_.get(), bytes_of(part), entry_offset(place));
     if (!got.ok() || *got != part.size_bytes()) break;
     size_t run = static_cast<size_t>(std::find(part.begin(), part.end(), kEnd) - part.begin());
+    std::copy_n(part.begin(), run, out.begin() + static_cast<ptrdiff_t>(count));
     count += run;
     place = static_cast<Place>(place + run) % kEntries;
     if (run < part.size()) break;
@@ -132,14 +139,19 @@ std::span<GroupId> ReadHistory::read(Place& place, std::span<GroupId> out) const
   return out.first(count);
 }
 
-// Whether most of it would have been foretold: of 64 pairs of neighbours at most, those that the
-// history has close to each other.
+ReadHistory::Place ReadHistory::next_place() const {
+  return read_number<Place>(fd_, kNextOffset).value_or(0) % kEntries;
+}
+
+// Whether most of it would be foretold for long: of 64 pairs of neighbours at most, those that the
+// newer half has close to each other.
 bool ReadHistory::knows(std::span<const GroupId> run) const {
   constexpr size_t kSamples = 64, kNear = 8;
+  Place now = next_place();
   size_t step = std::max<size_t>(1, run.size() / kSamples), asked = 0, known = 0;
   for (size_t i = 0; i + 1 < run.size(); i += step, ++asked) {
     std::optional<Place> place = after(run[i]);
-    if (!place) continue;
+    if (!place || (now - *place) % kEntries > kEntries / 2) continue;
     std::array<GroupId, kNear> next;
     std::span<GroupId> read_next = read(*place, next);
     known += std::find(read_next.begin(), read_next.end(), run[i + 1]) != read_next.end();
@@ -150,42 +162,42 @@ bool ReadHistory::knows(std::span<const GroupId> run) const {
 void ReadHistory::append(std::span<const GroupId> run, bool more_follows) {
   constexpr size_t kShortest = 4;
   Turn turn(fd_);
-  bool worth = run.size() >= kShortest && run.size() < kEntries && turn.mine() && !knows(run);
-  bool written = worth && write(run).ok();
+  bool fits = run.size() >= kShortest && run.size() < kEntries &&
+              std::ranges::max(run) <= std::numeric_limits<GroupEntry>::max();
+  bool written = fits && turn.mine() && !knows(run) && write(run).ok();
   if (!written || !more_follows) end_.reset();
 }
 
 Status ReadHistory::write(std::span<const GroupId> run) {
-  std::optional<uint32_t> next = read_number<uint32_t>(fd_, kNextOffset);
-  Place place = next.value_or(0) % kEntries;
+  Place place = next_place();
   // Over the mark of the end, if nobody wrote behind it.
   if (end_ && (*end_ + 1) % kEntries == place) place = *end_;
-  std::vector<GroupId> entries(run.begin(), run.end());
+  std::vector<GroupEntry> entries(run.begin(), run.end());
   entries.push_back(kEnd);
   size_t first = std::min<size_t>(entries.size(), kEntries - place);
-  TRY(write_numbers(fd_, std::span<const GroupId>(entries).first(first), entry_offset(place)));
-  TRY(write_numbers(fd_, std::span<const GroupId>(entries).subspan(first), entry_offset(0)));
+  TRY(write_numbers(fd_, std::span<const GroupEntry>(entries).first(first), entry_offset(place)));
+  TRY(write_numbers(fd_, std::span<const GroupEntry>(entries).subspan(first), entry_offset(0)));
   for (size_t i = 0; i < run.size(); ++i) {
-    uint32_t at = static_cast<uint32_t>(place + i) % kEntries;
-    TRY(write_numbers(fd_, std::span<const uint32_t>(&at, 1), slot_offset(run[i])));
+    Place at = static_cast<Place>(place + i) % kEntries;
+    TRY(write_numbers(fd_, std::span<const Place>(&at, 1), slot_offset(run[i])));
   }
   Place end = static_cast<Place>(place + run.size()) % kEntries;
-  uint32_t behind = (end + 1) % kEntries;
-  TRY(write_numbers(fd_, std::span<const uint32_t>(&behind, 1), kNextOffset));
+  Place behind = (end + 1) % kEntries;
+  TRY(write_numbers(fd_, std::span<const Place>(&behind, 1), kNextOffset));
   end_ = end;
   return {};
 }
 
 void ReadHistory::for_each_run(
     const std::function<void(Place, std::span<const GroupId>)>& visit) const {
-  std::vector<GroupId> entries(kEntries);
-  Result<size_t> got = pread_full(fd_.get(), bytes_of(std::span(entries)), kEntriesOffset);
-  entries.resize(got.ok() ? *got / sizeof(GroupId) : 0);
-  for (auto at = entries.begin(); at != entries.end();) {
-    auto end = std::find(at, entries.end(), kEnd);
-    if (at != end)
-      visit(static_cast<Place>(at - entries.begin()), std::span<const GroupId>(at, end));
-    at = std::find_if(end, entries.end(), [](GroupId group) { return group != kEnd; });
+  std::vector<GroupId> run;
+  for (Place at = 0; at < kEntries; ++at) {
+    GroupId group = read_number<GroupEntry>(fd_, entry_offset(at)).value_or(kEnd);
+    if (group != kEnd) run.push_back(group);
+    if (run.empty() || (group != kEnd && at + 1 < kEntries)) continue;
+    Place after_run = group == kEnd ? at : at + 1;
+    visit(after_run - static_cast<Place>(run.size()), run);
+    run.clear();
   }
 }
 

@@ -3,9 +3,10 @@
 // The order in which mounts read groups, kept in `<root>/read_history` (format.md) from one mount
 // to the next: a program that starts again, a tree that is copied again, reads what it read before.
 // A run is the groups that one mount read from one pause to the next. The last kEntries groups are
-// kept; an index tells where a group was last named. (Temporal streaming: a history buffer and an
-// index into it; Wenisch et al., "Practical Off-Chip Meta-data for Temporal Memory Streaming",
-// 2009.)
+// kept; an index tells where a group was last named. What is read again is written again when half
+// of that was written since, so what never comes again (random reads, say) does not push it out.
+// (Temporal streaming: a history buffer and an index into it; Wenisch et al., "Practical Off-Chip
+// Meta-data for Temporal Memory Streaming", 2009.)
 //
 // Only hints: nothing is believed but the groups themselves, so nothing is synced, a torn write is
 // a wrong guess, and the file may be removed at any time (mounts then remember nothing more).
@@ -27,7 +28,7 @@ namespace layerfs {
 
 class ReadHistory {
  public:
-  static constexpr uint32_t kEntries = 1 << 16;
+  static constexpr uint32_t kEntries = 1 << 17;
   // A place in the history: what stands there was read before what stands at the next one.
   using Place = uint32_t;
 
@@ -43,8 +44,8 @@ class ReadHistory {
   // Fills `out` with what was read from `place` on, and moves it behind that; fewer: the run ends.
   std::span<GroupId> read(Place& place, std::span<GroupId> out) const;
 
-  // A run, or a part of it when `more_follows`, unless the like is known. Best effort: at once or
-  // not at all.
+  // A run, or a part of it when `more_follows`, unless the like was written lately. Best effort: at
+  // once or not at all.
   void append(std::span<const GroupId> run, bool more_follows);
 
   // All runs, in the file's order.
@@ -54,6 +55,7 @@ class ReadHistory {
   explicit ReadHistory(UniqueFd fd) : fd_(std::move(fd)) {}
   Status check(const std::string& path) const;
   Status prepare() const;
+  Place next_place() const;
   bool knows(std::span<const GroupId> run) const;
   Status write(std::span<const GroupId> run);
 

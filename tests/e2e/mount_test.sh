@@ -195,7 +195,7 @@ read_all
 assert_eq "$(remembers)" 1 "runs after all was read"
 read_all
 assert_eq "$(remembers)" 1 "runs after the same was read again"
-head -c 1052672 /dev/urandom >"$WORK/noise"
+head -c 1576960 /dev/urandom >"$WORK/noise"
 dd if="$WORK/noise" of="$history" bs=4096 seek=1 skip=1 conv=notrunc status=none
 read_all  # of groups that there are not, and others
 : >"$history"
