@@ -21,6 +21,7 @@
 #include "fuse/late_seeks.h"
 #include "fuse/listeners.h"
 #include "fuse/ops.h"
+#include "fuse/stay_awake.h"
 #include "layerdb/base/caught.h"
 #include "layerdb/base/sys.h"
 
@@ -29,6 +30,7 @@ namespace {
 
 constexpr size_t kMessageBytes = kMaxRequestBytes + 64 * 1024;  // header and arguments of a WRITE
 constexpr int kRestMilliseconds = 1000;
+constexpr int kStayAwakeMilliseconds = 5;  // after the last message
 
 // Messages that may take longer than another should wait.
 bool may_last(const fuse_in_header& message, size_t size_bytes) {
@@ -116,6 +118,7 @@ class FuseSession : public Session {
   Barrier barrier_;
   std::vector<std::unique_ptr<Worker>> workers_;
   Listeners listeners_;
+  StayAwake stay_awake_{StayAwake::kDevice, ::sysconf(_SC_NPROCESSORS_ONLN)};
   LateForgets late_forgets_{kMessageBytes};
   std::atomic<bool> rested_{true};                // on_idle was called since the last message
   const fuse_in_header* init_message_ = nullptr;  // while INIT is being answered
@@ -327,6 +330,7 @@ void FuseSession::take_message(Worker& worker, const char* message, size_t size_
   dispatch(worker.device.get(), message, size_bytes);
   listeners_.come_back(called);
   worker.polling.replied(Polling::Clock::now());
+  if (worker.polling.pays_well()) stay_awake_.ask();
 }
 
 void FuseSession::catch_up_with_forgets() {
@@ -347,7 +351,9 @@ void FuseSession::wait_for_message(Worker& worker) {
     return;
   }
   epoll_event event;
-  int ready = ::epoll_wait(worker.epoll.get(), &event, 1, rested_ ? -1 : kRestMilliseconds);
+  int patience = stay_awake_.asked() ? kStayAwakeMilliseconds : rested_ ? -1 : kRestMilliseconds;
+  int ready = ::epoll_wait(worker.epoll.get(), &event, 1, patience);
+  if (ready == 0 && stay_awake_.asked()) return stay_awake_.take_back();
   if (ready == 0 && !rested_.exchange(true) && options_.on_idle) options_.on_idle();
 }
 
