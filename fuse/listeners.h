@@ -88,16 +88,15 @@ class Polling {
   void received(Clock::time_point now) {
     if (polling_ || now - replied_ < kWorthwhile) score_ = std::min(score_ + 2, kMaxScore);
   }
-  // Messages have followed replies closely for some time.
-  bool pays_well() const { return score_ == kMaxScore; }
   // True: look again. False, from then on until the next reply: sleep.
   bool goes_on(Clock::time_point now) {
     if (!polling_) return false;
     if (now - replied_ < kPatience) return true;
-    polling_ = false;
     --score_;
+    slept();
     return false;
   }
+  void slept() { polling_ = false; }
 
  private:
   Clock::time_point replied_ = {};

@@ -30,7 +30,6 @@ namespace {
 
 constexpr size_t kMessageBytes = kMaxRequestBytes + 64 * 1024;  // header and arguments of a WRITE
 constexpr int kRestMilliseconds = 1000;
-constexpr int kStayAwakeMilliseconds = 5;  // after the last message
 
 // Messages that may take longer than another should wait.
 bool may_last(const fuse_in_header& message, size_t size_bytes) {
@@ -82,6 +81,7 @@ class FuseSession : public Session {
     UniqueFd epoll;
     std::atomic<uint64_t> turns{0};
     Polling polling;
+    Pace pace;
     Listeners::Spare spare;
     LateForgets::Reader reader;
     int in_a_row = 0;  // messages that were there already when the one before was done
@@ -118,7 +118,7 @@ class FuseSession : public Session {
   Barrier barrier_;
   std::vector<std::unique_ptr<Worker>> workers_;
   Listeners listeners_;
-  StayAwake stay_awake_{StayAwake::kDevice, ::sysconf(_SC_NPROCESSORS_ONLN)};
+  StayAwake stay_awake_{StayAwake::kDevice, ::sysconf(_SC_NPROCESSORS_ONLN), mount_.stats};
   LateForgets late_forgets_{kMessageBytes};
   std::atomic<bool> rested_{true};                // on_idle was called since the last message
   const fuse_in_header* init_message_ = nullptr;  // while INIT is being answered
@@ -329,8 +329,9 @@ void FuseSession::take_message(Worker& worker, const char* message, size_t size_
       listeners_.leave(++worker.in_a_row > kBacklog || may_last(header, size_bytes));
   dispatch(worker.device.get(), message, size_bytes);
   listeners_.come_back(called);
-  worker.polling.replied(Polling::Clock::now());
-  if (worker.polling.pays_well()) stay_awake_.ask();
+  Polling::Clock::time_point now = Polling::Clock::now();
+  worker.polling.replied(now);
+  if (worker.pace.is_fast(now)) stay_awake_.ask(now);
 }
 
 void FuseSession::catch_up_with_forgets() {
@@ -345,15 +346,13 @@ void FuseSession::catch_up_with_forgets() {
 
 void FuseSession::wait_for_message(Worker& worker) {
   worker.in_a_row = 0;
-  if (listeners_.sleep_if_spare(worker.spare)) return;
+  if (listeners_.sleep_if_spare(worker.spare)) return worker.polling.slept();
   if (worker.polling.goes_on(Polling::Clock::now())) {
     ::sched_yield();
     return;
   }
   epoll_event event;
-  int patience = stay_awake_.asked() ? kStayAwakeMilliseconds : rested_ ? -1 : kRestMilliseconds;
-  int ready = ::epoll_wait(worker.epoll.get(), &event, 1, patience);
-  if (ready == 0 && stay_awake_.asked()) return stay_awake_.take_back();
+  int ready = ::epoll_wait(worker.epoll.get(), &event, 1, rested_ ? -1 : kRestMilliseconds);
   if (ready == 0 && !rested_.exchange(true) && options_.on_idle) options_.on_idle();
 }
 

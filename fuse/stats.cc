@@ -38,7 +38,8 @@ nlohmann::json Stats::to_json() const {
   return {{"messages", messages},
           {"messages_total", total},
           {"read_bytes", read_bytes_.load(std::memory_order_relaxed)},
-          {"written_bytes", written_bytes_.load(std::memory_order_relaxed)}};
+          {"written_bytes", written_bytes_.load(std::memory_order_relaxed)},
+          {"kept_awake_seconds", double(kept_awake_.load(std::memory_order_relaxed)) / 1e9}};
 }
 
 }  // namespace layerfs

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
@@ -25,13 +26,19 @@ class Stats {
     written_bytes_.fetch_add(size_bytes, std::memory_order_relaxed);
   }
 
-  // {"messages": {"LOOKUP": 3, …}, "messages_total": 3, "read_bytes": 0, "written_bytes": 0}
+  void add_kept_awake(std::chrono::nanoseconds time) {
+    kept_awake_.fetch_add(time.count(), std::memory_order_relaxed);
+  }
+
+  // {"messages": {"LOOKUP": 3, …}, "messages_total": 3, "read_bytes": 0, "written_bytes": 0,
+  // "kept_awake_seconds": 0.0}: how long idle processors were kept from sleeping
   nlohmann::json to_json() const;
 
  private:
   std::array<std::atomic<uint64_t>, 64> messages_{};
   std::atomic<uint64_t> read_bytes_{0};
   std::atomic<uint64_t> written_bytes_{0};
+  std::atomic<int64_t> kept_awake_{0};  // ns
 };
 
 }  // namespace layerfs

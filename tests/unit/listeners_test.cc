@@ -134,5 +134,19 @@ TEST(Polling, PaysOnlyAfterQuickMessages) {
   EXPECT_FALSE(polling.goes_on(now));
 }
 
+TEST(Polling, AWorkerThatSleptWasNotPolling) {
+  Polling polling;
+  Polling::Clock::time_point now{};
+  auto message_after = [&](Polling::Clock::duration pause) {
+    polling.received(now += pause);
+    polling.replied(now);
+  };
+  message_after(Polling::kWorthwhile * 2);
+  message_after(Polling::kPatience / 2);
+  EXPECT_TRUE(polling.goes_on(now));
+  polling.slept();  // as a spare
+  EXPECT_FALSE(polling.goes_on(now));
+}
+
 }  // namespace
 }  // namespace layerfs
