@@ -20,7 +20,7 @@ Status Listeners::add(Spare& spare, int device) {
   return {};
 }
 
-bool Listeners::sleep_if_spare(Spare& self) {
+bool Listeners::sleep_if_spare(Spare& self, const Rest& rest) {
   if (listening_.load() <= 1) return false;
   std::unique_lock lock(mutex_);  // whoever leaves next finds this one asleep
   if (listening_.fetch_sub(1) <= 1 || ended_) {
@@ -28,10 +28,14 @@ bool Listeners::sleep_if_spare(Spare& self) {
     return false;
   }
   self.asleep_ = true;
+  int patience = rest.after_milliseconds;
   while (!ended_) {
     lock.unlock();
     epoll_event event;
-    ::epoll_wait(self.epoll_.get(), &event, 1, -1);
+    if (::epoll_wait(self.epoll_.get(), &event, 1, patience) == 0) {
+      rest.action();
+      patience = -1;
+    }
     lock.lock();
     if (self.called_) break;  // else it was sent back while it woke up
   }

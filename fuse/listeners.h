@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <mutex>
 #include <vector>
 
@@ -25,6 +26,12 @@
 #include "layerdb/base/sys.h"
 
 namespace layerfs {
+
+// What a worker does that slept so long.
+struct Rest {
+  int after_milliseconds = -1;
+  std::function<void()> action = {};
+};
 
 class Listeners {
  public:
@@ -54,7 +61,7 @@ class Listeners {
   }
 
   // Sleeps until needed if others listen; false: this is the only listener.
-  bool sleep_if_spare(Spare& self);
+  bool sleep_if_spare(Spare& self, const Rest& rest = {});
 
   int listening() const { return listening_; }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fuse/mount.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <new>
 #include <nlohmann/json.hpp>
@@ -34,18 +36,22 @@
 namespace layerfs {
 namespace {
 
-// Every table file of the store stays open.
-void raise_open_file_limit() {
+// Every table file of the store stays open. Once there are threads the kernel waits some 10 ms each
+// time it enlarges the table of descriptors (synchronize_rcu), so it has its size before.
+void prepare_for_many_files(int any_descriptor) {
+  constexpr rlim_t kExpected = 1024;
   rlimit limit = {};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   ::setrlimit(RLIMIT_NOFILE, &limit);
+  int last = static_cast<int>(std::min(limit.rlim_cur, kExpected)) - 1;
+  UniqueFd(::fcntl(any_descriptor, F_DUPFD_CLOEXEC, last));
 }
 
 // Few arenas: memory that one worker freed serves the others. Decoded groups come and go: from the
 // heap, where they need no fresh pages, and which malloc_trim() shrinks.
 void keep_memory_small() {
-  ::mallopt(M_ARENA_MAX, 2);
+  ::mallopt(M_ARENA_MAX, 1);
   ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
 }
 
@@ -71,7 +77,7 @@ class Daemon {
 
   Status run(const Announce& announce) {
     signals_ = TRY(take_signals());
-    raise_open_file_limit();
+    prepare_for_many_files(signals_.get());
     keep_memory_small();
     Status started = start_or_say_why();
     std::set_new_handler(nullptr);  // from here on a message that finds no memory is answered so
@@ -137,8 +143,8 @@ class Daemon {
     store_ = TRY(Store::open(request_.root, {.read_only = true,
                                              .create = false,
                                              .group_cache_bytes = kGroupCacheBytes,
-                                             .share_groups = true,
-                                             .page_cache_bytes = kPageCacheBytes}));
+                                             .page_cache_bytes = kPageCacheBytes,
+                                             .for_mount = true}));
     Result<Container> existing = Error{ENOENT, ""};
     if (made_ || request_.container) {
       existing = find_container(request_.root, made_ ? container_.name : *request_.container);
@@ -232,6 +238,7 @@ class Daemon {
 
   void give_memory_back() {
     store_->drop_caches();
+    if (upper_) upper_->drop_caches();
     ::malloc_trim(0);
   }
 

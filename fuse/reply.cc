@@ -7,9 +7,9 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
-#include <memory>
 
 #include "fuse/credentials.h"
+#include "fuse/message_buffer.h"
 #include "layerdb/object/file_type.h"
 
 namespace layerfs {
@@ -111,9 +111,12 @@ int errno_for_kernel(const Error& error, Ino ino) {
   return EIO;
 }
 
-char* reply_buffer() {
-  thread_local std::unique_ptr<char[]> buffer(new char[kMaxRequestBytes]);
-  return buffer.get();
+namespace {
+thread_local MessageBuffer t_reply_buffer(kMaxRequestBytes);
 }
+
+char* reply_buffer() { return t_reply_buffer.data(); }
+
+void release_reply_buffer() { t_reply_buffer.release(); }
 
 }  // namespace layerfs

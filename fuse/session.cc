@@ -20,6 +20,8 @@
 #include "fuse/late_forgets.h"
 #include "fuse/late_seeks.h"
 #include "fuse/listeners.h"
+#include "fuse/message_buffer.h"
+#include "fuse/negotiation.h"
 #include "fuse/ops.h"
 #include "fuse/stay_awake.h"
 #include "layerdb/base/caught.h"
@@ -72,7 +74,9 @@ class FuseSession : public Session {
   Status freeze(pid_t client) override;
   void thaw() override;
 
-  void choose_capabilities(fuse_conn_info* connection) const;
+  void negotiate(fuse_conn_info* connection) const {
+    choose_capabilities(*connection, options_.writeback, options_.posix_acl);
+  }
   ssize_t send(iovec* parts, int count);
 
  private:
@@ -85,7 +89,7 @@ class FuseSession : public Session {
     Listeners::Spare spare;
     LateForgets::Reader reader;
     int in_a_row = 0;  // messages that were there already when the one before was done
-    std::unique_ptr<char[]> buffer{new char[kMessageBytes]};
+    MessageBuffer buffer{kMessageBytes};
     std::thread thread;
   };
 
@@ -153,9 +157,7 @@ ssize_t session_writev(int, iovec* parts, int count, void*) {
 }
 ssize_t session_read(int fd, void* buffer, size_t size, void*) { return ::read(fd, buffer, size); }
 
-void on_init(void*, fuse_conn_info* connection) noexcept {
-  t_session->choose_capabilities(connection);
-}
+void on_init(void*, fuse_conn_info* connection) noexcept { t_session->negotiate(connection); }
 
 Status FuseSession::open() {
   std::string said;
@@ -203,23 +205,6 @@ Status FuseSession::mount() {
   return {};
 }
 
-void FuseSession::choose_capabilities(fuse_conn_info* connection) const {
-  unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_DIO |
-                    FUSE_CAP_READDIRPLUS | FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT |
-                    FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_DONT_MASK |
-                    FUSE_CAP_EXPLICIT_INVAL_DATA;
-  if (options_.writeback) wanted |= FUSE_CAP_WRITEBACK_CACHE;
-  if (options_.posix_acl) wanted |= FUSE_CAP_POSIX_ACL;
-  // READDIRPLUS always, not AUTO: a listing served from the cache brings no attributes, and every
-  // name would then be looked up. Not wanted: ATOMIC_O_TRUNC needs OPEN; AUTO_INVAL_DATA drops
-  // caches nobody else can outdate.
-  connection->want = wanted & connection->capable;
-  connection->max_readahead = kMaxRequestBytes;
-  connection->max_write = kMaxRequestBytes;
-  connection->max_background = 64;
-  connection->congestion_threshold = 48;
-}
-
 // The first message, read here so that a mount that cannot be negotiated fails in front of the
 // user.
 Status FuseSession::answer_init() {
@@ -239,18 +224,6 @@ Status FuseSession::answer_init() {
   init_message_ = nullptr;
   if (fuse_session_exited(session_)) return Error{EPROTO, "libfuse and the kernel do not agree"};
   return {};
-}
-
-// HANDLE_KILLPRIV_V2: the kernel says when setuid bits and capabilities must go, and then need not
-// ask for security.capability before every write. SETXATTR_EXT: it says when a new ACL must clear
-// the setgid bit. libfuse 3.14 cannot ask for them. Returns what was added.
-uint32_t add_init_flags(const fuse_in_header* message, iovec* parts, int count) {
-  if (count < 2 || parts[1].iov_len < offsetof(fuse_init_out, max_background)) return 0;
-  const auto* in = reinterpret_cast<const fuse_init_in*>(message + 1);
-  auto* out = static_cast<fuse_init_out*>(parts[1].iov_base);
-  uint32_t added = in->flags & (FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT);
-  out->flags |= added;
-  return added;
 }
 
 ssize_t FuseSession::send(iovec* parts, int count) {
@@ -302,11 +275,11 @@ void FuseSession::serve(Worker& worker) {
 bool FuseSession::take_turn(Worker& worker) {
   worker.turns.fetch_add(1);
   worker.reader.will_read();
-  ssize_t size = ::read(worker.device.get(), worker.buffer.get(), kMessageBytes);
+  ssize_t size = ::read(worker.device.get(), worker.buffer.data(), kMessageBytes);
   int code = size < 0 ? errno : 0;
-  worker.reader.has_read(worker.buffer.get(), size < 0 ? 0 : static_cast<size_t>(size));
+  worker.reader.has_read(worker.buffer.data(), size < 0 ? 0 : static_cast<size_t>(size));
   if (size >= static_cast<ssize_t>(sizeof(fuse_in_header)))
-    take_message(worker, worker.buffer.get(), static_cast<size_t>(size));
+    take_message(worker, worker.buffer.data(), static_cast<size_t>(size));
   worker.reader.done();
   while (std::optional<LateForgets::Message> message = worker.reader.next_set_aside())
     take_message(worker, message->bytes.get(), message->size_bytes);
@@ -346,14 +319,21 @@ void FuseSession::catch_up_with_forgets() {
 
 void FuseSession::wait_for_message(Worker& worker) {
   worker.in_a_row = 0;
-  if (listeners_.sleep_if_spare(worker.spare)) return worker.polling.slept();
+  auto give_memory_back = [&worker] {
+    worker.buffer.release();
+    release_reply_buffer();
+  };
+  if (listeners_.sleep_if_spare(worker.spare, {kRestMilliseconds, give_memory_back}))
+    return worker.polling.slept();
   if (worker.polling.goes_on(Polling::Clock::now())) {
     ::sched_yield();
     return;
   }
   epoll_event event;
   int ready = ::epoll_wait(worker.epoll.get(), &event, 1, rested_ ? -1 : kRestMilliseconds);
-  if (ready == 0 && !rested_.exchange(true) && options_.on_idle) options_.on_idle();
+  if (ready != 0 || rested_.exchange(true)) return;
+  give_memory_back();
+  if (options_.on_idle) options_.on_idle();
 }
 
 void FuseSession::dispatch(int device, const char* message, size_t size_bytes) {

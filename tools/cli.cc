@@ -167,6 +167,7 @@ int CommandLine::run(int argc, char** argv) {
   std::error_code code;
   globals_.root = std::filesystem::absolute(globals_.root, code).lexically_normal().string();
   if (globals_.root.size() > 1 && globals_.root.back() == '/') globals_.root.pop_back();
+  app_.reset();  // a daemon runs for long
   Status status = run_chosen();
   if (status.ok() && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0))
     status = errno_error("write standard output");

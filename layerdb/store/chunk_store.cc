@@ -214,6 +214,7 @@ void StoredChunks::drop_cache() {
   if (read_ahead_) read_ahead_->pause();
   cache_.clear();
   decoded_.clear();
+  release_decode_contexts();
   if (pool_) pool_->release(kUnusedSeconds);
 }
 

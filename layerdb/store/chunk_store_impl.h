@@ -23,7 +23,7 @@ namespace layerfs {
 class StoredChunks : public ChunkStore {
  public:
   // Of a reader that shares.
-  static constexpr size_t kCacheBytesAlone = 8 << 20, kCacheBytesAmongOthers = 4 << 20;
+  static constexpr size_t kCacheBytesAlone = 8 << 20, kCacheBytesAmongOthers = 1 << 20;
 
   // `hash` is another function only in tests of collisions.
   StoredChunks(Database& database, size_t cache_bytes, FingerprintFunction hash = &fingerprint);

@@ -31,6 +31,8 @@ constexpr std::string_view kFormatKey = "format";
 
 constexpr size_t kReaderBlockCacheBytes = 6 << 20;
 constexpr size_t kWriterBlockCacheBytes = 24 << 20;
+constexpr size_t kGroupIndexCacheBytes = 1 << 20;  // for 40,000 groups, some 3 GB
+constexpr int kReaderOpenTables = 256;
 
 // RocksDB would write (and rotate, one reader against the other) LOG files into the store.
 class SilentLogger : public rocksdb::Logger {
@@ -91,11 +93,14 @@ Error rocksdb_error(const rocksdb::Status& status, const std::string& what) {
 }
 
 Database::Database(std::string path, const Options& options)
-    : path_(std::move(path)),
-      options_(options),
-      keeping_env_(rocksdb::NewCompositeEnv(std::make_shared<KeepingFiles>(
-          (options.env != nullptr ? options.env : rocksdb::Env::Default())->GetFileSystem()))),
-      env_(keeping_env_.get()) {}
+    : path_(std::move(path)), options_(options) {
+  auto files = (options.env != nullptr ? options.env : rocksdb::Env::Default())->GetFileSystem();
+  if (options.read_only)
+    wrapped_env_ = rocksdb::NewCompositeEnv(held_ = std::make_shared<HeldTables>(std::move(files)));
+  else
+    wrapped_env_ = rocksdb::NewCompositeEnv(std::make_shared<KeepingFiles>(std::move(files)));
+  env_ = wrapped_env_.get();
+}
 
 Database::~Database() { close(); }
 
@@ -105,7 +110,10 @@ rocksdb::DBOptions Database::database_options() const {
   o.create_if_missing = options_.create && !options_.read_only;
   o.create_missing_column_families = !options_.read_only;  // those of a newer version
   o.info_log = std::make_shared<SilentLogger>();
-  o.max_open_files = -1;           // a reader depends on it (header)
+  // A reader opens tables when it needs them, but for the first sixteen, and keeps the indexes of
+  // so many.
+  o.max_open_files = options_.read_only ? kReaderOpenTables : -1;
+  o.table_cache_numshardbits = 2;
   o.max_file_opening_threads = 1;  // each family would start its own, at every mount
   // Publishing flushes an import's families together.
   o.max_background_flushes = 2;
@@ -115,7 +123,7 @@ rocksdb::DBOptions Database::database_options() const {
   o.stats_dump_period_sec = 0;
   o.stats_persist_period_sec = 0;
   o.skip_stats_update_on_db_open = true;
-  o.skip_checking_sst_file_sizes_on_db_open = true;  // every table is opened anyway
+  o.skip_checking_sst_file_sizes_on_db_open = true;  // reading tells
   o.max_manifest_file_size = 1 << 20;
   o.bytes_per_sync = 4 << 20;
   // Neighbouring groups are often wanted together, so the kernel may read ahead, as it does for
@@ -137,11 +145,10 @@ rocksdb::ColumnFamilyOptions Database::family_options(Family family) const {
   o.write_buffer_size = 1 << 20;
   switch (family) {
     case Family::groups:
-      // Every value fills a block of its own; the decoded group is cached above, not the block.
-      // Ingested in key order, so there is never anything to compact.
-      table.no_block_cache = true;
-      table.block_cache = nullptr;
-      table.cache_index_and_filter_blocks = false;
+      // Every value fills a block of its own; the decoded group is cached above, so of this cache
+      // the blocks get what the indexes leave. Ingested in key order, so there is never anything to
+      // compact.
+      table.block_cache = group_index_cache_;
       o.disable_auto_compactions = true;
       break;
     case Family::chunk_index:
@@ -213,10 +220,14 @@ Status Database::open_once() {
   if (!options_.read_only) delete_empty_logs();
   block_cache_ = rocksdb::NewLRUCache(
       options_.read_only ? kReaderBlockCacheBytes : kWriterBlockCacheBytes, /*num_shard_bits=*/2);
+  group_index_cache_ = rocksdb::NewLRUCache(kGroupIndexCacheBytes, /*num_shard_bits=*/0,
+                                            /*strict_capacity_limit=*/false,
+                                            /*high_pri_pool_ratio=*/0.8);
   rocksdb::DBOptions database_opts = database_options();
+  std::vector<Family> wanted = wanted_families();
   std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  for (size_t i = 0; i < kFamilyCount; ++i)
-    families.emplace_back(kFamilyNames[i], family_options(static_cast<Family>(i)));
+  for (Family family : wanted)
+    families.emplace_back(kFamilyNames[static_cast<size_t>(family)], family_options(family));
   if (!options_.read_only && env_->FileExists(path_ + "/CURRENT").ok()) {
     // A newer version's families must be named too, or RocksDB does not open to tell its version.
     std::vector<std::string> present;
@@ -240,10 +251,22 @@ Status Database::open_once() {
   }
   if (!s.ok()) return rocksdb_error(s, "open the store at '" + path_ + "'");
   db_.reset(db);
-  auto known = handles.begin() + static_cast<ptrdiff_t>(std::min(handles.size(), kFamilyCount));
-  std::copy(handles.begin(), known, handles_.begin());
-  unknown_handles_.assign(known, handles.end());
+  for (size_t i = 0; i < handles.size(); ++i) {
+    if (i < wanted.size())
+      handles_[static_cast<size_t>(wanted[i])] = handles[i];
+    else
+      unknown_handles_.push_back(handles[i]);
+  }
+  if (held_ && !(s = held_->hold(*db)).ok())
+    return rocksdb_error(s, "open the store at '" + path_ + "'");
   return {};
+}
+
+std::vector<Family> Database::wanted_families() const {
+  if (options_.files_only) return {Family::meta, Family::groups, Family::objects, Family::catalog};
+  std::vector<Family> all;
+  for (size_t i = 0; i < kFamilyCount; ++i) all.push_back(static_cast<Family>(i));
+  return all;
 }
 
 Status Database::check_format() {
@@ -285,9 +308,13 @@ void Database::close() {
   handles_.fill(nullptr);
   unknown_handles_.clear();
   db_.reset();
+  if (held_) held_->release();
 }
 
-void Database::drop_cache() { block_cache_->EraseUnRefEntries(); }
+void Database::drop_cache() {
+  block_cache_->EraseUnRefEntries();
+  group_index_cache_->EraseUnRefEntries();
+}
 
 Status Database::reopen() {
   close();

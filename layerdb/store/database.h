@@ -8,7 +8,8 @@
 // names, never a mixture of a newer log with older tables. Nothing is flushed when a database is
 // closed: what was not flushed never happened.
 //
-// A reader (read_only) keeps every table file open, so what a writer deletes later stays readable.
+// A reader (read_only) keeps every table file open, so what a writer deletes later stays readable;
+// what is in them it looks at when it needs it (held_tables.h).
 // Thread-safety: all but reopen() from any thread. Errors: ENOENT no database, EPROTO a newer
 // format, EUCLEAN damage, ENOSPC, EROFS writing to a reader, EIO.
 #pragma once
@@ -24,6 +25,7 @@
 #include <vector>
 
 #include "layerdb/base/result.h"
+#include "layerdb/store/held_tables.h"
 
 namespace layerfs {
 
@@ -44,6 +46,7 @@ class Database {
   struct Options {
     bool read_only = false;
     bool create = true;
+    bool files_only = false;      // read_only: just the families that files are read from
     rocksdb::Env* env = nullptr;  // null: the host's
   };
   static Result<std::unique_ptr<Database>> open(const std::string& path, const Options& options);
@@ -77,7 +80,8 @@ class Database {
   Status reopen();
   Status usable() const;
 
-  // False: a reader of a store that a version without this family made. It has no records then.
+  // False for a reader: of a store that a version without this family made, or of files only. It
+  // has no records then.
   bool has(Family family) const { return handles_[static_cast<size_t>(family)] != nullptr; }
   // Gives the memory of blocks back that nobody is reading.
   void drop_cache();
@@ -89,6 +93,7 @@ class Database {
  private:
   Database(std::string path, const Options& options);
   Status open_once();
+  std::vector<Family> wanted_families() const;
   Status open_again_while_files_move();
   void delete_empty_logs();
   Status check_format();
@@ -99,9 +104,10 @@ class Database {
 
   std::string path_;
   Options options_;
-  std::unique_ptr<rocksdb::Env> keeping_env_;  // database.cc, KeepingFiles
+  std::shared_ptr<HeldTables> held_;           // a reader's
+  std::unique_ptr<rocksdb::Env> wrapped_env_;  // around held_, or database.cc's KeepingFiles
   rocksdb::Env* env_;
-  std::shared_ptr<rocksdb::Cache> block_cache_;
+  std::shared_ptr<rocksdb::Cache> block_cache_, group_index_cache_;
   std::unique_ptr<rocksdb::DB> db_;
   std::array<rocksdb::ColumnFamilyHandle*, kFamilyCount> handles_{};
   std::vector<rocksdb::ColumnFamilyHandle*> unknown_handles_;  // families of a newer version

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <span>
 
@@ -42,16 +43,49 @@ std::unique_ptr<Context, FreeContext> owned(Context* context) {
   return std::unique_ptr<Context, FreeContext>(context);
 }
 
+// As many as decode at the same time, 94 KiB each: a thread's own would outlast its last group.
+class DecodeContexts {
+ public:
+  using Context = std::unique_ptr<ZSTD_DCtx, FreeContext>;
+  Context take() {
+    std::lock_guard lock(mutex_);
+    if (unused_.empty()) return owned(ZSTD_createDCtx());
+    Context context = std::move(unused_.back());
+    unused_.pop_back();
+    return context;
+  }
+  void give_back(Context context) {
+    std::lock_guard lock(mutex_);
+    unused_.push_back(std::move(context));
+  }
+  void release() {
+    std::lock_guard lock(mutex_);
+    unused_.clear();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<Context> unused_;
+};
+
+DecodeContexts& decode_contexts() {
+  static DecodeContexts contexts;
+  return contexts;
+}
+
 // Whether the payload decompresses to exactly so many bytes.
 bool decompress(std::string_view payload, std::string_view prefix, std::span<char> out) {
-  thread_local const auto context = owned(ZSTD_createDCtx());
+  DecodeContexts::Context context = decode_contexts().take();
   ZSTD_DCtx_refPrefix(context.get(), prefix.data(), prefix.size());
   size_t size =
       ZSTD_decompressDCtx(context.get(), out.data(), out.size(), payload.data(), payload.size());
+  decode_contexts().give_back(std::move(context));
   return !ZSTD_isError(size) && size == out.size();
 }
 
 }  // namespace
+
+void release_decode_contexts() { decode_contexts().release(); }
 
 Result<GroupRecord> parse_group(GroupId number, std::string_view record) {
   Reader in(record);

@@ -42,6 +42,8 @@ Result<GroupRecord> parse_group(GroupId number, std::string_view record);
 using GroupBytes = std::shared_ptr<const std::string>;
 using ReadBase = std::function<Result<GroupBytes>(GroupId)>;
 Result<std::string> decode_group(GroupId number, std::string_view record, const ReadBase& read);
+// Gives back the memory that decoding keeps for the next time.
+void release_decode_contexts();
 
 struct GroupBases {
   std::vector<GroupId> numbers;

@@ -90,13 +90,15 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, StoreOptions
       return Error{ENOENT, "there is no store at '" + root + "'; `layerfs import` makes one"};
     state.lock = TRY(lock_for_writing(root, options.on_wait));
   }
-  Result<uint64_t> identity = options.share_groups ? identify_store(root) : 0;
-  state.database = TRY(Database::open(
-      path, {.read_only = options.read_only, .create = options.create, .env = options.env}));
-  std::unique_ptr<GroupPool> pool = options.share_groups ? join_others(root, identity) : nullptr;
+  Result<uint64_t> identity = options.for_mount ? identify_store(root) : 0;
+  state.database = TRY(Database::open(path, {.read_only = options.read_only,
+                                             .create = options.create,
+                                             .files_only = options.for_mount,
+                                             .env = options.env}));
+  std::unique_ptr<GroupPool> pool = options.for_mount ? join_others(root, identity) : nullptr;
   state.chunks = std::make_unique<StoredChunks>(*state.database, options.group_cache_bytes);
   if (pool) state.chunks->share(std::move(pool));
-  if (options.share_groups) remember_reads(root, *state.chunks);
+  if (options.for_mount) remember_reads(root, *state.chunks);
   state.objects = std::make_unique<StoredObjects>(*state.database, options.page_cache_bytes);
   state.catalog = std::make_unique<StoredCatalog>(*state.database);
   if (!options.read_only) TRY(state.set_next_numbers());
@@ -122,6 +124,7 @@ Database& Store::database() { return *state_->database; }
 
 void Store::drop_caches() {
   state_->chunks->drop_cache();
+  state_->objects->clear_caches();
   state_->database->drop_cache();
 }
 

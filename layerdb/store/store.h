@@ -40,10 +40,11 @@ struct StoreOptions {
   std::function<void()> on_wait;        // called once when another writer holds the lock
   rocksdb::Env* env = nullptr;          // tests: a faulty or in-memory Env
   size_t group_cache_bytes = 64 << 20;  // decoded groups
-  // Readers: shares decoded groups with others that do (group_pool.h) and keeps few of its own.
-  // Whoever opens such stores does so one at a time.
-  bool share_groups = false;
-  size_t page_cache_bytes = 16 << 20;  // parsed tree pages, file maps
+  size_t page_cache_bytes = 16 << 20;   // parsed tree pages, file maps
+  // Readers: shares decoded groups with others that do (group_pool.h) and keeps few of its own,
+  // reads ahead (read_ahead.h), and opens only what files are read from. Whoever opens such stores
+  // does so one at a time.
+  bool for_mount = false;
 };
 
 class Store {
@@ -59,7 +60,7 @@ class Store {
   Catalog& catalog();
   Database& database();  // for gc, fsck, dump, df
 
-  // Gives memory back: nobody reads for a while. What a reader parsed of trees stays.
+  // Gives memory back: nobody reads for a while.
   void drop_caches();
 
   // Makes everything written so far durable, then the batch, atomically (see above). When it fails

@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 
@@ -20,54 +21,69 @@ namespace layerfs {
 class RecordCache {
  public:
   std::optional<InodeRecord> find(Ino ino) {
-    Slot& slot = slot_of(ino);
-    std::lock_guard lock(slot.mutex);
-    return slot.ino == ino ? std::optional(slot.record) : std::nullopt;
+    Stripe& stripe = stripe_of(ino);
+    std::lock_guard lock(stripe.mutex);
+    Slot& slot = stripe.slot_of(ino);
+    return slot.ino == ino ? std::optional(*slot.record) : std::nullopt;
   }
   uint64_t version(Ino ino) {
-    Slot& slot = slot_of(ino);
-    std::lock_guard lock(slot.mutex);
-    return slot.version;
+    Stripe& stripe = stripe_of(ino);
+    std::lock_guard lock(stripe.mutex);
+    return stripe.version;
   }
   void insert(Ino ino, const InodeRecord& record, uint64_t version) {
-    Slot& slot = slot_of(ino);
-    std::lock_guard lock(slot.mutex);
-    if (slot.version != version) return;
-    slot.ino = ino;
-    slot.record = record;
+    Stripe& stripe = stripe_of(ino);
+    std::lock_guard lock(stripe.mutex);
+    if (stripe.version == version) stripe.slot_of(ino).set(ino, record);
   }
   void put(Ino ino, const InodeRecord& record) {
-    Slot& slot = slot_of(ino);
-    std::lock_guard lock(slot.mutex);
-    ++slot.version;
-    slot.ino = ino;
-    slot.record = record;
+    Stripe& stripe = stripe_of(ino);
+    std::lock_guard lock(stripe.mutex);
+    ++stripe.version;
+    stripe.slot_of(ino).set(ino, record);
   }
   void erase(Ino ino) {
-    Slot& slot = slot_of(ino);
-    std::lock_guard lock(slot.mutex);
-    ++slot.version;
+    Stripe& stripe = stripe_of(ino);
+    std::lock_guard lock(stripe.mutex);
+    ++stripe.version;
+    Slot& slot = stripe.slot_of(ino);
     if (slot.ino == ino) slot.ino = 0;
   }
+  // Gives the memory back, too.
   void clear() {
-    for (Slot& slot : slots_) {
-      std::lock_guard lock(slot.mutex);
-      ++slot.version;
-      slot.ino = 0;
+    for (Stripe& stripe : stripes_) {
+      std::lock_guard lock(stripe.mutex);
+      ++stripe.version;
+      for (Slot& slot : stripe.slots) slot = {};
     }
   }
 
   static constexpr size_t kSlots = 512;
 
  private:
+  static constexpr size_t kStripes = 32;
+
   struct Slot {
+    Ino ino = 0;  // 0: empty
+    std::unique_ptr<InodeRecord> record;
+
+    void set(Ino new_ino, const InodeRecord& new_record) {
+      if (record)
+        *record = new_record;
+      else
+        record = std::make_unique<InodeRecord>(new_record);
+      ino = new_ino;
+    }
+  };
+  struct Stripe {
     std::mutex mutex;
     uint64_t version = 0;
-    Ino ino = 0;  // 0: empty
-    InodeRecord record;
+    std::array<Slot, kSlots / kStripes> slots;
+
+    Slot& slot_of(Ino ino) { return slots[ino / kStripes % slots.size()]; }
   };
-  Slot& slot_of(Ino ino) { return slots_[ino % kSlots]; }
-  std::array<Slot, kSlots> slots_;
+  Stripe& stripe_of(Ino ino) { return stripes_[ino % kStripes]; }
+  std::array<Stripe, kStripes> stripes_;
 };
 
 }  // namespace layerfs

@@ -154,6 +154,8 @@ class Upper {
   virtual Result<std::vector<Range>> ranges(Ino ino, uint64_t offset, uint64_t length) = 0;
   // The sum of all its ranges' lengths, without a walk over them.
   virtual Result<uint64_t> range_bytes(Ino ino) = 0;
+  // Gives the memory of records back that were read: nobody asks for a while.
+  virtual void drop_caches() = 0;
 
   // Body files, made when first written to; a missing one is empty. read fills holes with zeros and
   // is short only at the body file's end. seek at or past the end: ENXIO. A body may be written

@@ -3,6 +3,10 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#if __has_include(<rocksdb/advanced_cache.h>)
+#include <rocksdb/advanced_cache.h>  // where RocksDB 8 and later say what a cache can do
+#endif
+#include <rocksdb/cache.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -226,6 +230,11 @@ Status UpperDb::scan_ranges(Ino ino, uint64_t offset,
     if (!visit(TRY(key::decode_range(view(it->key()), view(it->value()))))) return {};
   if (!it->status().ok()) return from_rocksdb(it->status(), "read '" + database_ + "'");
   return {};
+}
+
+void UpperDb::drop_caches() {
+  record_cache_.clear();
+  block_cache_->EraseUnRefEntries();
 }
 
 Result<std::optional<InodeRecord>> UpperDb::inode(Ino ino) {

@@ -75,6 +75,7 @@ class UpperDb final : public Upper {
   Result<std::string> small_body(Ino ino) override;
   Result<std::vector<Range>> ranges(Ino ino, uint64_t offset, uint64_t length) override;
   Result<uint64_t> range_bytes(Ino ino) override;
+  void drop_caches() override;
 
   Result<size_t> read_body(Ino ino, uint64_t offset, std::span<char> out) override;
   Status write_body(Ino ino, uint64_t offset, std::string_view bytes) override;
@@ -156,6 +157,7 @@ class UpperDb final : public Upper {
   const Options options_;
   const std::shared_ptr<DatabaseFiles> files_;
   const std::unique_ptr<rocksdb::Env> env_;
+  const std::shared_ptr<rocksdb::Cache> block_cache_;
   rocksdb::Options rocksdb_options_;
   BodyFiles bodies_;
 

@@ -47,7 +47,8 @@ bool logs_are_due(const std::string& database) {
   return count > kMaxLogs || size_bytes > kMaxLogBytes;
 }
 
-rocksdb::Options make_rocksdb_options(rocksdb::Env* env) {
+rocksdb::Options make_rocksdb_options(rocksdb::Env* env,
+                                      std::shared_ptr<rocksdb::Cache> block_cache) {
   rocksdb::Options options;
   options.env = env;
   options.create_if_missing = true;
@@ -58,13 +59,14 @@ rocksdb::Options make_rocksdb_options(rocksdb::Env* env) {
   options.arena_block_size = 64 << 10;
   // Most questions are about what is not there: names to be made, attributes nobody set.
   options.memtable_whole_key_filtering = true;
-  options.memtable_prefix_bloom_size_ratio = 0.02;
+  options.memtable_prefix_bloom_size_ratio = 0.01;
   options.allow_concurrent_memtable_write = false;  // one writer at a time, mostly
   // Each kind of key is put near its own last one: new inodes come in order.
   options.memtable_insert_with_hint_prefix_extractor.reset(rocksdb::NewCappedPrefixTransform(1));
   options.enable_write_thread_adaptive_yield = false;
   options.max_background_jobs = 2;
   options.max_open_files = 64;
+  options.table_cache_numshardbits = 2;
   options.max_file_opening_threads = 1;
   options.allow_fallocate = false;
   options.compression = rocksdb::kLZ4Compression;
@@ -83,7 +85,7 @@ rocksdb::Options make_rocksdb_options(rocksdb::Env* env) {
   options.keep_log_file_num = 1;
   options.fail_if_options_file_error = false;  // we refuse them; newer RocksDBs would not open
   rocksdb::BlockBasedTableOptions table;
-  table.block_cache = rocksdb::NewLRUCache(2 << 20, 0);
+  table.block_cache = std::move(block_cache);
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   table.format_version = 5;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
@@ -115,7 +117,8 @@ UpperDb::UpperDb(const std::string& directory, Options options)
       files_(std::make_shared<DatabaseFiles>(
           (options.env != nullptr ? options.env : rocksdb::Env::Default())->GetFileSystem())),
       env_(rocksdb::NewCompositeEnv(files_)),
-      rocksdb_options_(make_rocksdb_options(env_.get())),
+      block_cache_(rocksdb::NewLRUCache(2 << 20, 0)),
+      rocksdb_options_(make_rocksdb_options(env_.get(), block_cache_)),
       bodies_(directory + "/data", options.read_only),
       reserve_(directory + "/reserve") {}
 

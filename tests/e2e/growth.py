@@ -4,6 +4,7 @@
 import mmap
 import os
 import sys
+import time
 
 tree, pid = sys.argv[1], sys.argv[2]
 limit_mib = int(sys.argv[3]) if len(sys.argv) > 3 else None
@@ -14,9 +15,9 @@ def descriptors():
     return len(os.listdir('/proc/%s/fd' % pid))
 
 
-def resident():
+def memory(kind):
     with open('/proc/%s/status' % pid) as status:
-        return next(int(line.split()[1]) << 10 for line in status if line.startswith('VmRSS'))
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith(kind))
 
 
 def forget():
@@ -59,9 +60,27 @@ def memory_does_not_follow_the_number_of_files():
     for name in os.listdir(tree + '/many'):
         os.unlink(tree + '/many/' + name)
     os.rmdir(tree + '/many')
-    assert limit_mib is None or resident() < limit_mib * MIB, '%d MiB' % (resident() // MIB)
+    resident = memory('VmRSS')
+    assert limit_mib is None or resident < limit_mib * MIB, '%d MiB' % (resident // MIB)
 
 
+def rest_gives_memory_back():
+    with open(tree + '/large', 'wb') as file:
+        for _ in range(32):
+            file.write(os.urandom(MIB))
+        os.fsync(file.fileno())
+    with open(tree + '/large', 'rb') as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert len(file.read()) == 32 * MIB
+    os.unlink(tree + '/large')
+    for _ in range(100):
+        if limit_mib is None or memory('RssAnon') < 4 * MIB:
+            return
+        time.sleep(0.1)
+    raise AssertionError('%d KiB at rest' % (memory('RssAnon') >> 10))
+
+
+rest_gives_memory_back()
 directories_hold_no_descriptor()
 mapped_files_hold_no_descriptor()
 memory_does_not_follow_the_number_of_files()

@@ -64,6 +64,25 @@ TEST(Listeners, ASpareOneSleepsUntilItIsCalledAndAMessageComes) {
   EXPECT_EQ(listeners.listening(), 2);
 }
 
+TEST(Listeners, WhoSleepsLongRestsOnce) {
+  Workers workers(2);
+  Listeners& listeners = workers.listeners;
+  listeners.join();
+  listeners.join();
+  std::atomic<int> rested = 0;
+  std::thread spare([&] {
+    EXPECT_TRUE(listeners.sleep_if_spare(workers.spares[0], {5, [&] { ++rested; }}));
+  });
+  while (rested == 0) std::this_thread::yield();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(rested, 1);
+  Listeners::Spare* called = listeners.leave(true);  // it can still be called
+  EXPECT_EQ(called, &workers.spares[0]);
+  workers.send_message();
+  spare.join();
+  listeners.come_back(called);
+}
+
 TEST(Listeners, TheEndWakesAll) {
   Workers workers(4);
   Listeners& listeners = workers.listeners;

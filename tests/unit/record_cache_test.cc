@@ -29,6 +29,15 @@ TEST(RecordCache, KeepsWhatWasPutUntilAnotherNeedsThePlace) {
   EXPECT_FALSE(cache->find(7 + RecordCache::kSlots));
 }
 
+TEST(RecordCache, IsEmptyOnceCleared) {
+  RecordCache cache;
+  for (Ino ino = 1; ino < 2 * RecordCache::kSlots; ++ino) cache.put(ino, of_size(ino));
+  cache.clear();
+  for (Ino ino = 1; ino < 2 * RecordCache::kSlots; ++ino) EXPECT_FALSE(cache.find(ino));
+  cache.put(7, of_size(2));
+  EXPECT_EQ(cache.find(7), of_size(2));
+}
+
 // A reader that took an old record from the database comes after the one who changed it.
 TEST(RecordCache, WhatWasReadBeforeAChangeIsNotKept) {
   auto cache = std::make_unique<RecordCache>();

@@ -2,10 +2,13 @@
 #include "layerdb/store/store.h"
 
 #include <gtest/gtest.h>
+#include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <thread>
 
 #include "layerdb/base/coding.h"
@@ -31,7 +34,7 @@ std::unique_ptr<Store> open_to_read(const std::string& root) {
 }
 
 std::unique_ptr<Store> open_to_share(const std::string& root) {
-  return VALUE(Store::open(root, {.read_only = true, .share_groups = true}));
+  return VALUE(Store::open(root, {.read_only = true, .for_mount = true}));
 }
 
 Content write_content(Store& store, std::string_view bytes) {
@@ -259,15 +262,99 @@ TEST(Store, DiscardGivesTheSpaceBackAndTheStoreGoesOn) {
   EXPECT_EQ(read_content(*store, again.tar, new_bytes.size()), new_bytes);
 }
 
+// Of more table files than RocksDB opens at once.
+std::vector<std::string> publish_many(Store& store) {
+  Random random;
+  std::vector<std::string> contents;
+  for (int i = 0; i < 40; ++i) {
+    contents.push_back(random.bytes(100'000));
+    publish_layer(store, contents.back());
+  }
+  return contents;
+}
+
+std::string read_layer(Store& store, const std::string& bytes) {
+  LayerRecord layer = VALUE(store.catalog().layer(sha256(bytes)));
+  return read_content(store, layer.tar, layer.tar_bytes);
+}
+
 TEST(Store, AnOpenReaderKeepsWhatAWriterDeletes) {
   TempDir dir;
-  Random random;
-  std::string bytes = random.bytes(2 << 20);
   auto writer = open_to_write(dir.path());
-  LayerRecord layer = publish_layer(*writer, bytes);
-  auto reader = open_to_read(dir.path());
+  std::vector<std::string> contents = publish_many(*writer);
+  auto reader = open_to_read(dir.path()), mount = open_to_share(dir.path());
   ASSERT_OK(delete_groups_from(writer->database(), 1));
-  EXPECT_EQ(read_content(*reader, layer.tar, bytes.size()), bytes);
+  for (const std::string& bytes : contents) {
+    EXPECT_EQ(read_layer(*reader, bytes), bytes);
+    EXPECT_EQ(read_layer(*mount, bytes), bytes);
+  }
+}
+
+// Which table files were read from.
+class WatchedTables : public rocksdb::FileSystemWrapper {
+ public:
+  WatchedTables() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}
+  const char* Name() const override { return "WatchedTables"; }
+  size_t read_from() const { return read_from_.size(); }
+  void miss_one_after(int openings) { openings_until_missing_ = openings; }
+
+  rocksdb::IOStatus NewRandomAccessFile(const std::string& name,
+                                        const rocksdb::FileOptions& options,
+                                        std::unique_ptr<rocksdb::FSRandomAccessFile>* file,
+                                        rocksdb::IODebugContext* debug) override {
+    if (openings_until_missing_-- == 0) return rocksdb::IOStatus::PathNotFound(name);
+    rocksdb::IOStatus opened = target()->NewRandomAccessFile(name, options, file, debug);
+    if (opened.ok()) *file = std::make_unique<Table>(std::move(*file), name, *this);
+    return opened;
+  }
+
+ private:
+  class Table : public rocksdb::FSRandomAccessFileOwnerWrapper {
+   public:
+    Table(std::unique_ptr<rocksdb::FSRandomAccessFile> file, std::string name, WatchedTables& all)
+        : FSRandomAccessFileOwnerWrapper(std::move(file)), name_(std::move(name)), all_(all) {}
+    rocksdb::IOStatus Read(uint64_t offset, size_t size, const rocksdb::IOOptions& options,
+                           rocksdb::Slice* result, char* scratch,
+                           rocksdb::IODebugContext* debug) const override {
+      all_.read_from_.insert(name_);
+      return target()->Read(offset, size, options, result, scratch, debug);
+    }
+
+   private:
+    const std::string name_;
+    WatchedTables& all_;
+  };
+  std::set<std::string> read_from_;
+  int openings_until_missing_ = -1;
+};
+
+TEST(Store, AReaderLooksIntoTheTablesItNeeds) {
+  TempDir dir;
+  std::vector<std::string> contents = publish_many(*open_to_write(dir.path()));
+  auto watched = std::make_shared<WatchedTables>();
+  auto env = rocksdb::NewCompositeEnv(watched);
+  auto store =
+      VALUE(Store::open(dir.path(), {.read_only = true, .env = env.get(), .for_mount = true}));
+  size_t opened = watched->read_from();
+  EXPECT_LE(opened, 20u);
+  EXPECT_EQ(read_layer(*store, contents[20]), contents[20]);
+  EXPECT_LE(watched->read_from(), opened + 10);
+  for (const std::string& bytes : contents) EXPECT_EQ(read_layer(*store, bytes), bytes);
+  EXPECT_GT(watched->read_from(), 40u);
+}
+
+// A writer may delete a table while a reader opens the many of its state: it then opens a later
+// one.
+TEST(Store, AReaderThatMissesATableOpensAgain) {
+  TempDir dir;
+  std::vector<std::string> contents = publish_many(*open_to_write(dir.path()));
+  auto watched = std::make_shared<WatchedTables>();
+  auto env = rocksdb::NewCompositeEnv(watched);
+  for (int openings : {3, 20, 40}) {
+    watched->miss_one_after(openings);
+    auto store = VALUE(Store::open(dir.path(), {.read_only = true, .env = env.get()}));
+    for (const std::string& bytes : contents) EXPECT_EQ(read_layer(*store, bytes), bytes);
+  }
 }
 
 TEST(Store, AReaderSeesTheStoreAsItWasWhenItOpened) {
