@@ -74,7 +74,7 @@ def rest_gives_memory_back():
         assert len(file.read()) == 32 * MIB
     os.unlink(tree + '/large')
     for _ in range(100):
-        if limit_mib is None or memory('RssAnon') < 4 * MIB:
+        if limit_mib is None or memory('RssAnon') < 2.5 * MIB:
             return
         time.sleep(0.1)
     raise AssertionError('%d KiB at rest' % (memory('RssAnon') >> 10))
