@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fuse/mount.h"
 
-#include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -12,7 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <memory>
 #include <new>
 #include <nlohmann/json.hpp>
@@ -35,18 +33,6 @@
 
 namespace layerfs {
 namespace {
-
-// Every table file of the store stays open. Once there are threads the kernel waits some 10 ms each
-// time it enlarges the table of descriptors (synchronize_rcu), so it has its size before.
-void prepare_for_many_files(int any_descriptor) {
-  constexpr rlim_t kExpected = 1024;
-  rlimit limit = {};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-  int last = static_cast<int>(std::min(limit.rlim_cur, kExpected)) - 1;
-  UniqueFd(::fcntl(any_descriptor, F_DUPFD_CLOEXEC, last));
-}
 
 // Few arenas: memory that one worker freed serves the others. Decoded groups come and go: from the
 // heap, where they need no fresh pages, and which malloc_trim() shrinks.
@@ -77,7 +63,7 @@ class Daemon {
 
   Status run(const Announce& announce) {
     signals_ = TRY(take_signals());
-    prepare_for_many_files(signals_.get());
+    prepare_for_many_files();
     keep_memory_small();
     Status started = start_or_say_why();
     std::set_new_handler(nullptr);  // from here on a message that finds no memory is answered so

@@ -153,6 +153,7 @@ Status CommandLine::run_chosen() {
 int CommandLine::run(int argc, char** argv) {
   // A reader that went away and a limit of file sizes are errors to report and clean up after.
   for (int number : {SIGPIPE, SIGXFSZ}) std::signal(number, SIG_IGN);
+  prepare_for_many_files();  // all of a store's table files
   try {
     app_->parse(argc, argv);
   } catch (const CLI::Success& wanted) {  // --help, --version

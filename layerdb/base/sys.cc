@@ -2,7 +2,9 @@
 #include "layerdb/base/sys.h"
 
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -145,6 +147,17 @@ Result<UniqueFd> lock_with(const std::string& path, int operation) {
   return fd;
 }
 }  // namespace
+
+void prepare_for_many_files() {
+  constexpr rlim_t kExpected = 1024;
+  rlimit limit = {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+  UniqueFd any(::eventfd(0, EFD_CLOEXEC));
+  int last = static_cast<int>(std::min(limit.rlim_cur, kExpected)) - 1;
+  UniqueFd(::fcntl(any.get(), F_DUPFD_CLOEXEC, last));
+}
 
 Result<UniqueFd> lock_file(const std::string& path) { return lock_with(path, LOCK_EX); }
 Result<UniqueFd> try_lock_file(const std::string& path) {

@@ -57,6 +57,11 @@ Status write_full(int fd, std::string_view bytes);
 Status sync_file(int fd, const std::string& path);
 Status sync_directory(const std::string& path);
 
+// As many as this process may open, whatever its soft limit. Before it has threads: with them the
+// kernel waits some 10 ms each time it enlarges the table of descriptors (synchronize_rcu). A child
+// begins with a small table.
+void prepare_for_many_files();
+
 // flock(LOCK_EX), or EWOULDBLOCK from try_lock_file when another process has it.
 Result<UniqueFd> lock_file(const std::string& path);
 Result<UniqueFd> try_lock_file(const std::string& path);

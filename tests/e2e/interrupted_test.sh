@@ -91,6 +91,21 @@ status=0
 "$LAYERFS" --root "$WORK/newer" import "$WORK/one.tar" x >"$WORK/out" 2>"$WORK/err" || status=$?
 [ $status -ne 0 ] || fail "wrote into a store of a newer version"
 
+step "more table files than the usual limit of open files"
+many() { (ulimit -Sn 64 && exec "$LAYERFS" --root "$WORK/many" "$@"); }
+for i in $(seq 64); do
+  echo "$i" >"$WORK/second/numbers"
+  many import "$WORK/second" "many:$i" >/dev/null
+done
+tables=$(find "$WORK/many/store" -name '*.sst' | wc -l)
+[ "$tables" -gt 64 ] || fail "only $tables table files"
+assert_eq "$(many images | wc -l)" 65 "images of a store of $tables table files"
+STORE=$WORK/many assert_fsck
+if (ulimit -n 64 && exec "$LAYERFS" --root "$WORK/many" images) >"$WORK/out" 2>"$WORK/err"; then
+  fail "opened $tables table files with 64 descriptors"
+fi
+grep -q 'Too many open files' "$WORK/err" || fail "says '$(cat "$WORK/err")'"
+
 step "a limit of file sizes"
 limited() { (ulimit -f 4000 && exec "$LAYERFS" --root "$STORE" "$@"); }
 head -c 20000000 /dev/urandom >"$WORK/second/random"
