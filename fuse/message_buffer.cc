@@ -7,7 +7,7 @@
 namespace layerfs {
 
 // Whole pages in the midst of what malloc mapped for the buffer.
-void MessageBuffer::release() {
+void MessageBuffer::release() noexcept {
   const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   void* begin = bytes_.get();
   size_t size = size_bytes_;

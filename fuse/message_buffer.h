@@ -14,7 +14,7 @@ class MessageBuffer {
   explicit MessageBuffer(size_t size_bytes)
       : size_bytes_(size_bytes), bytes_(new char[size_bytes]) {}
   char* data() { return bytes_.get(); }
-  void release();
+  void release() noexcept;
 
  private:
   size_t size_bytes_;

@@ -223,8 +223,11 @@ class Daemon {
   }
 
   void give_memory_back() {
-    store_->drop_caches();
-    if (upper_) upper_->drop_caches();
+    (void)call_and_catch([&]() -> Status {  // RocksDB takes some to give some back
+      store_->drop_caches();
+      if (upper_) upper_->drop_caches();
+      return {};
+    });
     ::malloc_trim(0);
   }
 

@@ -7,6 +7,7 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "fuse/credentials.h"
 #include "fuse/message_buffer.h"
@@ -112,11 +113,16 @@ int errno_for_kernel(const Error& error, Ino ino) {
 }
 
 namespace {
-thread_local MessageBuffer t_reply_buffer(kMaxRequestBytes);
+thread_local std::unique_ptr<MessageBuffer> t_reply_buffer;
 }
 
-char* reply_buffer() { return t_reply_buffer.data(); }
+char* reply_buffer() {
+  if (!t_reply_buffer) t_reply_buffer = std::make_unique<MessageBuffer>(kMaxRequestBytes);
+  return t_reply_buffer->data();
+}
 
-void release_reply_buffer() { t_reply_buffer.release(); }
+void release_reply_buffer() noexcept {
+  if (t_reply_buffer) t_reply_buffer->release();
+}
 
 }  // namespace layerfs

@@ -104,6 +104,6 @@ void answer(fuse_req_t req, Ino ino, Body&& body) noexcept {
 // A thread's buffer for replies, as large as the largest request.
 inline constexpr size_t kMaxRequestBytes = 1 << 20;
 char* reply_buffer();
-void release_reply_buffer();
+void release_reply_buffer() noexcept;
 
 }  // namespace layerfs

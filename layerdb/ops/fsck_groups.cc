@@ -43,6 +43,7 @@ class GroupCheck {
       return true;
     });
     if (!walked.ok()) {
+      state_.report(FindingKind::bad_record, "store", "", walked.error().message);
       for (; next <= last_; ++next) {
         auto record = database.get(Family::groups, be64(next));
         if (!record.ok()) {

@@ -242,7 +242,8 @@ Status Database::open_once() {
   rocksdb::Status s;
   if (options_.read_only) {
     s = rocksdb::DB::OpenForReadOnly(database_opts, path_, families, &handles, &db);
-    if (s.IsInvalidArgument()) {  // a store of version 1, which has all but the last family
+    // A store of version 1 has all but the last family.
+    if (s.IsInvalidArgument() && wanted.back() == Family::similar) {
       families.pop_back();
       s = rocksdb::DB::OpenForReadOnly(database_opts, path_, families, &handles, &db);
     }
@@ -257,8 +258,8 @@ Status Database::open_once() {
     else
       unknown_handles_.push_back(handles[i]);
   }
-  if (held_ && !(s = held_->hold(*db)).ok())
-    return rocksdb_error(s, "open the store at '" + path_ + "'");
+  if (held_ && !(s = held_->hold(*db)).ok())  // not ENOENT: there is a store
+    return Error{EIO, rocksdb_error(s, "open the store at '" + path_ + "'").message};
   return {};
 }
 

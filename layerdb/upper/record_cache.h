@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 
 #include "layerdb/upper/upper.h"
@@ -24,7 +25,7 @@ class RecordCache {
     Stripe& stripe = stripe_of(ino);
     std::lock_guard lock(stripe.mutex);
     Slot& slot = stripe.slot_of(ino);
-    return slot.ino == ino ? std::optional(*slot.record) : std::nullopt;
+    return slot.ino == ino && slot.record ? std::optional(*slot.record) : std::nullopt;
   }
   uint64_t version(Ino ino) {
     Stripe& stripe = stripe_of(ino);
@@ -36,13 +37,18 @@ class RecordCache {
     std::lock_guard lock(stripe.mutex);
     if (stripe.version == version) stripe.slot_of(ino).set(ino, record);
   }
-  void put(Ino ino, const InodeRecord& record) {
+  // Without memory for it the record is not here: the change is in the database already.
+  void put(Ino ino, const InodeRecord& record) noexcept {
     Stripe& stripe = stripe_of(ino);
     std::lock_guard lock(stripe.mutex);
     ++stripe.version;
-    stripe.slot_of(ino).set(ino, record);
+    try {
+      stripe.slot_of(ino).set(ino, record);
+    } catch (const std::bad_alloc&) {
+      stripe.slot_of(ino) = {};
+    }
   }
-  void erase(Ino ino) {
+  void erase(Ino ino) noexcept {
     Stripe& stripe = stripe_of(ino);
     std::lock_guard lock(stripe.mutex);
     ++stripe.version;
@@ -68,6 +74,7 @@ class RecordCache {
     std::unique_ptr<InodeRecord> record;
 
     void set(Ino new_ino, const InodeRecord& new_record) {
+      ino = 0;  // should it throw
       if (record)
         *record = new_record;
       else

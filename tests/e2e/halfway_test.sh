@@ -173,5 +173,16 @@ for mib in 30 40 45 50 55 60 65 70 75 80 90 100 115 130; do
   [ -z "$(mounts_below "$WORK")" ] || fail "still mounted with $mib MiB"
 done
 [ $refused -gt 1 ] || fail "$refused mounts had too little memory"
-cmp "$WORK/tree/large" "$(mount_container base starved)/large"
+M=$(mount_container base starved)
+cmp "$WORK/tree/large" "$M/large"
+lf umount starved
+
+step "too little memory: a mount that gets no more goes on, also at rest"
+M=$(mount_container base starved)
+pid=$(lf --json ps | jq ".[] | select(.Name == \"starved\") | .Pid")
+prlimit --pid "$pid" --as=$(($(awk '/^VmSize/ {print $2}' "/proc/$pid/status") * 1024 + 100000)):
+sleep 2.5
+timeout -s KILL 30 ls "$M" >/dev/null 2>&1 || true  # may be told that there is no memory
+prlimit --pid "$pid" --as=unlimited:
+cmp "$WORK/tree/large" "$M/large"
 lf umount starved

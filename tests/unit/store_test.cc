@@ -328,6 +328,16 @@ class WatchedTables : public rocksdb::FileSystemWrapper {
   int openings_until_missing_ = -1;
 };
 
+TEST(Store, AMountOpensWhatFilesAreReadFrom) {
+  TempDir dir;
+  publish_layer(*open_to_write(dir.path()), "content");
+  auto mount = open_to_share(dir.path()), reader = open_to_read(dir.path());
+  for (Family family : kAllFamilies) EXPECT_TRUE(reader->database().has(family));
+  for (Family family : {Family::chunk_index, Family::object_index, Family::similar})
+    EXPECT_FALSE(mount->database().has(family));
+  EXPECT_EQ(read_layer(*mount, "content"), "content");
+}
+
 TEST(Store, AReaderLooksIntoTheTablesItNeeds) {
   TempDir dir;
   std::vector<std::string> contents = publish_many(*open_to_write(dir.path()));
