@@ -11,15 +11,16 @@
 namespace layerfs {
 
 void choose_capabilities(fuse_conn_info& connection, bool writeback, bool posix_acl) {
-  unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_DIO |
-                    FUSE_CAP_READDIRPLUS | FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT |
+  unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
+                    FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT |
                     FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_DONT_MASK |
                     FUSE_CAP_EXPLICIT_INVAL_DATA;
   if (writeback) wanted |= FUSE_CAP_WRITEBACK_CACHE;
   if (posix_acl) wanted |= FUSE_CAP_POSIX_ACL;
   // READDIRPLUS always, not AUTO: a listing served from the cache brings no attributes, and every
   // name would then be looked up. Not wanted: ATOMIC_O_TRUNC needs OPEN; AUTO_INVAL_DATA drops
-  // caches nobody else can outdate.
+  // caches nobody else can outdate; with ASYNC_DIO the kernel leaves pages that were read while an
+  // asynchronous direct write went on as they were before it.
   connection.want = wanted & connection.capable;
   connection.max_readahead = kMaxRequestBytes;
   connection.max_write = kMaxRequestBytes;

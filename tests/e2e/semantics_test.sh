@@ -140,6 +140,10 @@ wait "$waiter"
 step "O_DIRECT, reading"
 assert_eq "$(dd if="$M/opaque/moved/sub/file" iflag=direct bs=4096 count=1 status=none | head -1)" 1 "first line"
 
+step "asynchronous O_DIRECT writes leave no old pages to those who read at the same time"
+"${ASYNC_WRITER:-$BUILD/tests/async_writer}" "$M/asynchronous" 3
+rm "$M/asynchronous"
+
 step "set-gid directories pass on their group; writing and new ACLs clear it"
 mkdir "$M/shared"
 chgrp 777 "$M/shared"
