@@ -15,6 +15,7 @@
 #include <new>
 #include <nlohmann/json.hpp>
 
+#include "fuse/container_wait.h"
 #include "fuse/control_server.h"
 #include "fuse/daemonize.h"
 #include "fuse/mount_options.h"
@@ -111,6 +112,7 @@ class Daemon {
   // Finds or makes the container and locks it. Another mount's end is waited for without the
   // containers lock, which everybody needs; afterwards the container may be another one.
   Status take_container() {
+    constexpr int kPatienceMilliseconds = 30000;
     for (int waited = 0;;) {
       Result<UniqueFd> lock = find_and_lock();
       if (lock.ok()) {
@@ -118,7 +120,8 @@ class Daemon {
         return {};
       }
       if (lock.error().code != EWOULDBLOCK) return std::move(lock).error();
-      if (!TRY(wait_for_container(waited))) return mounted_already();
+      if (!TRY(wait_until_free(container_, waited, kPatienceMilliseconds)))
+        return mounted_already();
     }
   }
 
@@ -143,32 +146,6 @@ class Daemon {
       TRY(make_container());
     }
     return try_lock_file(container_.directory + "/lock");
-  }
-
-  // Listing containers takes each lock for an instant, and a daemon whose mount is gone already
-  // (umount(8) does not wait for it) keeps it until everything is on disk: only a lock that stays
-  // taken while its mount is to be seen is a mount. False: it is one. Counts in `waited`, ms.
-  Result<bool> wait_for_container(int& waited) {
-    constexpr int kWaitMilliseconds = 5;
-    constexpr int kInstant = 100, kEnding = 30000;
-    while (waited < kEnding) {
-      ::usleep(kWaitMilliseconds * 1000);
-      waited += kWaitMilliseconds;
-      Result<UniqueFd> lock = try_lock_file(container_.directory + "/lock");
-      if (lock.ok() || lock.error().code == ENOENT) return true;  // free, or removed
-      if (lock.error().code != EWOULDBLOCK) return std::move(lock).error();
-      if (waited >= kInstant && waited % kInstant == 0 && mount_is_seen()) return false;
-    }
-    return false;
-  }
-
-  // Whether the mount that holds the container's lock is in the mount table.
-  bool mount_is_seen() const {
-    Result<std::optional<MountInfo>> holder = mounted(container_);
-    if (!holder.ok() || !*holder) return false;
-    Result<std::optional<MountEntry>> entry = find_mount((*holder)->mountpoint);
-    if (!entry.ok() || !*entry) return false;
-    return (*entry)->type == kPlainMountType || (*entry)->source == container_.directory;
   }
 
   Status make_container() {

@@ -262,7 +262,19 @@ kill -0 "$waiting" || fail "did not wait"
 flock -u 7
 exec 7>&-
 wait "$waiting" || fail "gave up although the container became free"
+refuses 'is mounted' lf rm slow
 lf umount slow
+
+step "rm waits for a container that is still being closed"
+exec 7>>"$STORE/containers/slow/lock"
+flock 7
+lf rm slow >/dev/null 7>&- &
+waiting=$!
+sleep 0.5
+kill -0 "$waiting" || fail "did not wait"
+flock -u 7
+exec 7>&-
+wait "$waiting" || fail "gave up although the container became free"
 
 step "twenty at once, each with its own changes"
 for i in $(seq 20); do
