@@ -110,8 +110,7 @@ rocksdb::DBOptions Database::database_options() const {
   o.create_if_missing = options_.create && !options_.read_only;
   o.create_missing_column_families = !options_.read_only;  // those of a newer version
   o.info_log = std::make_shared<SilentLogger>();
-  // A reader opens tables when it needs them, but for the first sixteen, and keeps the indexes of
-  // so many.
+  // A reader opens tables when it needs them, but for the first sixteen, and keeps so many open.
   o.max_open_files = options_.read_only ? kReaderOpenTables : -1;
   o.table_cache_numshardbits = 2;
   o.max_file_opening_threads = 1;  // each family would start its own, at every mount
@@ -224,7 +223,7 @@ Status Database::open_once() {
                                             /*strict_capacity_limit=*/false,
                                             /*high_pri_pool_ratio=*/0.8);
   rocksdb::DBOptions database_opts = database_options();
-  std::vector<Family> wanted = wanted_families();
+  std::span<const Family> wanted = wanted_families();
   std::vector<rocksdb::ColumnFamilyDescriptor> families;
   for (Family family : wanted)
     families.emplace_back(kFamilyNames[static_cast<size_t>(family)], family_options(family));
@@ -263,11 +262,11 @@ Status Database::open_once() {
   return {};
 }
 
-std::vector<Family> Database::wanted_families() const {
-  if (options_.files_only) return {Family::meta, Family::groups, Family::objects, Family::catalog};
-  std::vector<Family> all;
-  for (size_t i = 0; i < kFamilyCount; ++i) all.push_back(static_cast<Family>(i));
-  return all;
+std::span<const Family> Database::wanted_families() const {
+  static constexpr Family kOfFiles[] = {Family::meta, Family::groups, Family::objects,
+                                        Family::catalog};
+  if (options_.files_only) return kOfFiles;
+  return kAllFamilies;
 }
 
 Status Database::check_format() {

@@ -18,8 +18,10 @@
 
 #include <array>
 #include <initializer_list>
+#include <iterator>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,7 +37,10 @@ inline constexpr uint32_t kFormatVersion = 3;
 inline constexpr uint32_t kMinReaderVersion = 2;
 
 enum class Family { meta, groups, chunk_index, objects, object_index, catalog, similar };
-inline constexpr size_t kFamilyCount = 7;
+inline constexpr Family kAllFamilies[] = {
+    Family::meta,         Family::groups,  Family::chunk_index, Family::objects,
+    Family::object_index, Family::catalog, Family::similar};
+inline constexpr size_t kFamilyCount = std::size(kAllFamilies);
 const char* family_name(Family family);
 
 // What went wrong as an Error; `what` says what was being done. `status` is not ok.
@@ -93,7 +98,7 @@ class Database {
  private:
   Database(std::string path, const Options& options);
   Status open_once();
-  std::vector<Family> wanted_families() const;
+  std::span<const Family> wanted_families() const;
   Status open_again_while_files_move();
   void delete_empty_logs();
   Status check_format();

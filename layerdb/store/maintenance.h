@@ -72,8 +72,5 @@ struct FamilySize {
   uint64_t file_count = 0;
 };
 std::vector<FamilySize> family_sizes(Database& database);
-inline constexpr Family kAllFamilies[] = {
-    Family::meta,         Family::groups,  Family::chunk_index, Family::objects,
-    Family::object_index, Family::catalog, Family::similar};
 
 }  // namespace layerfs
