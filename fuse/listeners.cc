@@ -5,12 +5,15 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <utility>
+
 namespace layerfs {
 
-Status Listeners::add(Spare& spare, int device) {
+Status Listeners::add(Spare& spare, int device, Rest rest) {
   if (!end_fd_.valid()) end_fd_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
   spare.epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
   spare.device_ = device;
+  spare.rest_ = std::move(rest);
   epoll_event event = {};
   event.events = EPOLLIN;
   if (!end_fd_.valid() || !spare.epoll_.valid() ||
@@ -20,7 +23,7 @@ Status Listeners::add(Spare& spare, int device) {
   return {};
 }
 
-bool Listeners::sleep_if_spare(Spare& self, const Rest& rest) {
+bool Listeners::sleep_if_spare(Spare& self) {
   if (listening_.load() <= 1) return false;
   std::unique_lock lock(mutex_);  // whoever leaves next finds this one asleep
   if (listening_.fetch_sub(1) <= 1 || ended_) {
@@ -28,12 +31,12 @@ bool Listeners::sleep_if_spare(Spare& self, const Rest& rest) {
     return false;
   }
   self.asleep_ = true;
-  int patience = rest.after_milliseconds;
+  int patience = self.rest_.after_milliseconds;
   while (!ended_) {
     lock.unlock();
     epoll_event event;
     if (::epoll_wait(self.epoll_.get(), &event, 1, patience) == 0) {
-      rest.action();
+      self.rest_.action();
       patience = -1;
     }
     lock.lock();

@@ -41,12 +41,13 @@ class Listeners {
     friend class Listeners;
     UniqueFd epoll_;  // has the end of the session always, the device only while called
     int device_ = -1;
+    Rest rest_;
     bool asleep_ = false;
     bool called_ = false;
   };
 
   // Before any worker starts. `device`: where its messages come from. `spare` must outlive this.
-  Status add(Spare& spare, int device);
+  Status add(Spare& spare, int device, Rest rest = {});
 
   // A worker starts as a listener.
   void join() { listening_.fetch_add(1); }
@@ -61,7 +62,7 @@ class Listeners {
   }
 
   // Sleeps until needed if others listen; false: this is the only listener.
-  bool sleep_if_spare(Spare& self, const Rest& rest = {});
+  bool sleep_if_spare(Spare& self);
 
   int listening() const { return listening_; }
 

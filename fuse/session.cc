@@ -91,6 +91,11 @@ class FuseSession : public Session {
     int in_a_row = 0;  // messages that were there already when the one before was done
     MessageBuffer buffer{kMessageBytes};
     std::thread thread;
+
+    void give_memory_back() {  // by its own thread
+      buffer.release();
+      release_reply_buffer();
+    }
   };
 
   Status mount();
@@ -254,7 +259,8 @@ Status FuseSession::add_worker() {
   if (!worker->epoll.valid() ||
       ::epoll_ctl(worker->epoll.get(), EPOLL_CTL_ADD, worker->device.get(), &event) != 0)
     return errno_error("watch /dev/fuse");
-  TRY(listeners_.add(worker->spare, worker->device.get()));
+  TRY(listeners_.add(worker->spare, worker->device.get(),
+                     {kRestMilliseconds, [w = worker.get()] { w->give_memory_back(); }}));
   late_forgets_.add(worker->reader, worker->device.get());
   workers_.push_back(std::move(worker));
   return {};
@@ -319,12 +325,7 @@ void FuseSession::catch_up_with_forgets() {
 
 void FuseSession::wait_for_message(Worker& worker) {
   worker.in_a_row = 0;
-  auto give_memory_back = [&worker] {
-    worker.buffer.release();
-    release_reply_buffer();
-  };
-  if (listeners_.sleep_if_spare(worker.spare, {kRestMilliseconds, give_memory_back}))
-    return worker.polling.slept();
+  if (listeners_.sleep_if_spare(worker.spare)) return worker.polling.slept();
   if (worker.polling.goes_on(Polling::Clock::now())) {
     ::sched_yield();
     return;
@@ -332,7 +333,7 @@ void FuseSession::wait_for_message(Worker& worker) {
   epoll_event event;
   int ready = ::epoll_wait(worker.epoll.get(), &event, 1, rested_ ? -1 : kRestMilliseconds);
   if (ready != 0 || rested_.exchange(true)) return;
-  give_memory_back();
+  worker.give_memory_back();
   if (options_.on_idle) options_.on_idle();
 }
 

@@ -13,8 +13,9 @@ namespace {
 
 // Listeners with `count` workers, whose devices are one eventfd.
 struct Workers {
-  explicit Workers(int count) : spares(count) {
-    for (Listeners::Spare& spare : spares) EXPECT_TRUE(listeners.add(spare, device.get()).ok());
+  explicit Workers(int count, const Rest& rest = {}) : spares(count) {
+    for (Listeners::Spare& spare : spares)
+      EXPECT_TRUE(listeners.add(spare, device.get(), rest).ok());
   }
   void send_message() {
     uint64_t one = 1;
@@ -65,14 +66,12 @@ TEST(Listeners, ASpareOneSleepsUntilItIsCalledAndAMessageComes) {
 }
 
 TEST(Listeners, WhoSleepsLongRestsOnce) {
-  Workers workers(2);
+  std::atomic<int> rested = 0;
+  Workers workers(2, {5, [&] { ++rested; }});
   Listeners& listeners = workers.listeners;
   listeners.join();
   listeners.join();
-  std::atomic<int> rested = 0;
-  std::thread spare([&] {
-    EXPECT_TRUE(listeners.sleep_if_spare(workers.spares[0], {5, [&] { ++rested; }}));
-  });
+  std::thread spare([&] { EXPECT_TRUE(listeners.sleep_if_spare(workers.spares[0])); });
   while (rested == 0) std::this_thread::yield();
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_EQ(rested, 1);
