@@ -7,8 +7,8 @@
 // - for a message that may last no spare worker is woken either. It is *called*: from then on the
 //   next message wakes it, unless the one that called comes back first;
 // - after a reply the listener polls for a short while before it sleeps, because a program that
-//   got one reply mostly asks again at once. It polls only while that pays, and gives way to
-//   whoever else wants to run on its processor.
+//   got one reply mostly asks again at once. It polls only while that pays, and no longer than a
+//   sleep and a wake would take: others may want its processor.
 //
 // Invariant: at every time a worker listens or is called (as long as there is a spare one), or one
 // is about to listen after a message that does not last; so every message is taken. Thread-safe,
@@ -85,13 +85,17 @@ class Listeners {
 class Polling {
  public:
   using Clock = std::chrono::steady_clock;
-  static constexpr Clock::duration kPatience = std::chrono::microseconds(50);  // a sleep and a wake
+  // What a sleep and a wake take; and where processors are kept awake (stay_awake.h).
+  static constexpr Clock::duration kPatience = std::chrono::microseconds(50);
+  static constexpr Clock::duration kPatienceAwake = std::chrono::microseconds(20);
   static constexpr Clock::duration kWorthwhile = std::chrono::microseconds(100);
   static constexpr int kMaxScore = 16;
 
+  explicit Polling(Clock::duration patience) : patience_(patience) {}
+
   void replied(Clock::time_point now) {
     replied_ = now;
-    polling_ = score_ > 0;
+    polling_ = score_ > 0 && patience_ > Clock::duration::zero();
   }
   void received(Clock::time_point now) {
     if (polling_ || now - replied_ < kWorthwhile) score_ = std::min(score_ + 2, kMaxScore);
@@ -99,7 +103,7 @@ class Polling {
   // True: look again. False, from then on until the next reply: sleep.
   bool goes_on(Clock::time_point now) {
     if (!polling_) return false;
-    if (now - replied_ < kPatience) return true;
+    if (now - replied_ < patience_) return true;
     --score_;
     slept();
     return false;
@@ -107,6 +111,7 @@ class Polling {
   void slept() { polling_ = false; }
 
  private:
+  Clock::duration patience_;  // zero: never polls
   Clock::time_point replied_ = {};
   bool polling_ = false;
   int score_ = 0;

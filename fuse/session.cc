@@ -54,6 +54,12 @@ bool may_last(const fuse_in_header& message, size_t size_bytes) {
   }
 }
 
+unsigned usable_processors() {
+  cpu_set_t set;
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return std::thread::hardware_concurrency();
+  return static_cast<unsigned>(CPU_COUNT(&set));
+}
+
 // The device through which this thread's current message came.
 thread_local int t_device = -1;
 thread_local LateForgets::Reader* t_reader = nullptr;  // a worker's
@@ -84,7 +90,7 @@ class FuseSession : public Session {
     UniqueFd device;  // its own clone
     UniqueFd epoll;
     std::atomic<uint64_t> turns{0};
-    Polling polling;
+    Polling polling{Polling::kPatience};
     Pace pace;
     Listeners::Spare spare;
     LateForgets::Reader reader;
@@ -102,6 +108,7 @@ class FuseSession : public Session {
   Status answer_init();
   Status start_workers();
   Status add_worker();
+  Polling::Clock::duration patience() const;
   void serve(Worker& worker);
   bool take_turn(Worker& worker);
   void take_message(Worker& worker, const char* message, size_t size_bytes);
@@ -127,6 +134,7 @@ class FuseSession : public Session {
   Barrier barrier_;
   std::vector<std::unique_ptr<Worker>> workers_;
   Listeners listeners_;
+  const unsigned processors_ = usable_processors();
   StayAwake stay_awake_{StayAwake::kDevice, ::sysconf(_SC_NPROCESSORS_ONLN), mount_.stats};
   LateForgets late_forgets_{kMessageBytes};
   std::atomic<bool> rested_{true};                // on_idle was called since the last message
@@ -238,7 +246,7 @@ ssize_t FuseSession::send(iovec* parts, int count) {
 }
 
 Status FuseSession::start_workers() {
-  unsigned count = std::clamp(std::thread::hardware_concurrency(), 2u, 4u);
+  unsigned count = std::clamp(processors_, 2u, 4u);
   for (unsigned i = 0; i < count; ++i) TRY(add_worker());
   return call_and_catch([&]() -> Status {
     for (auto& worker : workers_)
@@ -247,12 +255,19 @@ Status FuseSession::start_workers() {
   });
 }
 
+// On one processor, who would send the next message waits for the poller to sleep.
+Polling::Clock::duration FuseSession::patience() const {
+  if (processors_ < 2) return {};
+  return stay_awake_.available() ? Polling::kPatienceAwake : Polling::kPatience;
+}
+
 Status FuseSession::add_worker() {
   auto worker = std::make_unique<Worker>();
   worker->device = TRY(open_file("/dev/fuse", O_RDWR | O_NONBLOCK));
   uint32_t master = static_cast<uint32_t>(device_);
   if (::ioctl(worker->device.get(), FUSE_DEV_IOC_CLONE, &master) != 0)
     return errno_error("clone /dev/fuse");
+  worker->polling = Polling(patience());
   worker->epoll = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
   epoll_event event = {};
   event.events = EPOLLIN | EPOLLEXCLUSIVE;  // one message wakes one worker
@@ -326,10 +341,7 @@ void FuseSession::catch_up_with_forgets() {
 void FuseSession::wait_for_message(Worker& worker) {
   worker.in_a_row = 0;
   if (listeners_.sleep_if_spare(worker.spare)) return worker.polling.slept();
-  if (worker.polling.goes_on(Polling::Clock::now())) {
-    ::sched_yield();
-    return;
-  }
+  if (worker.polling.goes_on(Polling::Clock::now())) return;
   epoll_event event;
   int ready = ::epoll_wait(worker.epoll.get(), &event, 1, rested_ ? -1 : kRestMilliseconds);
   if (ready != 0 || rested_.exchange(true)) return;

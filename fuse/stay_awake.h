@@ -40,6 +40,7 @@ class StayAwake {
 
   // There is a reason now. Idle processors poll until there was none for kAfter.
   void ask(Clock::time_point now);
+  bool available() const { return device_.valid(); }
 
  private:
   void begin(Clock::time_point now);

@@ -129,7 +129,7 @@ TEST(Listeners, NobodyIsForgotten) {
 }
 
 TEST(Polling, PaysOnlyAfterQuickMessages) {
-  Polling polling;
+  Polling polling(Polling::kPatience);
   Polling::Clock::time_point now{};
   auto after = [&](Polling::Clock::duration pause) { return now += pause; };
   const auto shortly = Polling::kPatience / 2, long_after = Polling::kWorthwhile * 2;
@@ -152,8 +152,18 @@ TEST(Polling, PaysOnlyAfterQuickMessages) {
   EXPECT_FALSE(polling.goes_on(now));
 }
 
+TEST(Polling, NeverWithoutPatience) {
+  Polling polling(Polling::Clock::duration::zero());
+  Polling::Clock::time_point now{};
+  for (int i = 0; i < 20; ++i) {
+    polling.received(now += Polling::kPatience / 2);
+    polling.replied(now);
+    EXPECT_FALSE(polling.goes_on(now));
+  }
+}
+
 TEST(Polling, AWorkerThatSleptWasNotPolling) {
-  Polling polling;
+  Polling polling(Polling::kPatience);
   Polling::Clock::time_point now{};
   auto message_after = [&](Polling::Clock::duration pause) {
     polling.received(now += pause);
