@@ -176,13 +176,21 @@ void StoredChunks::share(std::unique_ptr<GroupPool> pool) {
 }
 
 void StoredChunks::foretell(ReadHistory history) {
-  read_ahead_ =
-      std::make_unique<ReadAhead>(std::move(history), [this](GroupId group) { fetch(group); });
+  read_ahead_ = std::make_unique<ReadAhead>(
+      std::move(history), ReadAhead::Actions{[this](GroupId group) { prepare(group); },
+                                             [this](GroupId group) { fetch(group); }});
+}
+
+bool StoredChunks::is_at_hand(GroupId group) {
+  return cache_.contains(group) || (pool_ && pool_->may_have(group));
+}
+
+void StoredChunks::prepare(GroupId group) {
+  if (!is_at_hand(group)) database_.begin_to_read(Family::groups, be64(group));
 }
 
 void StoredChunks::fetch(GroupId group) {
-  if (cache_.contains(group) || (pool_ && pool_->may_have(group))) return;
-  (void)read_group(group);  // who asks for it says what is wrong
+  if (!is_at_hand(group)) (void)read_group(group);  // who asks for it says what is wrong
 }
 
 // A copy for others takes a third of the time of decoding, and memory. While there are no others it
@@ -203,8 +211,10 @@ Result<std::string> StoredChunks::load_stored(GroupId group, Purpose purpose) {
 }
 
 Result<std::string> StoredChunks::decode(GroupId group, std::string_view record, Purpose purpose) {
-  std::string raw = TRY(
-      decode_group(group, record, [&](GroupId base) { return read_group(base, purpose.base()); }));
+  std::string raw = TRY(decode_group(group, record, [&](GroupId base) {
+    if (read_ahead_ && purpose.reuse == Reuse::unlikely) read_ahead_->needed(base);
+    return read_group(base, purpose.base());
+  }));
   counters_.decoded_bytes += raw.size();
   return raw;
 }

@@ -68,7 +68,9 @@ class StoredChunks : public ChunkStore {
   Result<LruCache<std::string>::Loaded> load_group(GroupId group, Purpose purpose);
   Result<std::string> load_stored(GroupId group, Purpose purpose);
   Result<std::string> decode(GroupId group, std::string_view record, Purpose purpose);
+  void prepare(GroupId group);
   void fetch(GroupId group);
+  bool is_at_hand(GroupId group);
   void offer(GroupId group, std::string_view raw, Reuse reuse);
 
   Database& database_;

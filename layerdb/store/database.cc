@@ -341,6 +341,12 @@ Result<std::optional<std::string>> Database::get(Family family, std::string_view
   return std::optional<std::string>(value.ToString());
 }
 
+void Database::begin_to_read(Family family, std::string_view key) {
+  HeldTables::WithoutWaiting without_waiting;
+  rocksdb::PinnableSlice value;
+  (void)get(family, key, value);
+}
+
 std::unique_ptr<rocksdb::Iterator> Database::iterate(Family family) {
   rocksdb::ReadOptions options;
   options.fill_cache = false;

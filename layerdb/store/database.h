@@ -66,6 +66,9 @@ class Database {
   // False: there is no such key.
   Result<bool> get(Family family, std::string_view key, rocksdb::PinnableSlice& value);
   Result<std::optional<std::string>> get(Family family, std::string_view key);
+  // For a reader: the disk begins to read what get() of the key will read next: its value where the
+  // table's index is in memory, otherwise that.
+  void begin_to_read(Family family, std::string_view key);
   // All keys of the family that start with `prefix`, in order, until `visit` returns false.
   template <typename Visit>  // bool(std::string_view key, std::string_view value)
   Status for_each(Family family, std::string_view prefix, Visit&& visit);

@@ -5,6 +5,9 @@
 // quarter of a millisecond on a cold disk, and its index in memory) when it is first asked for
 // something, and find it there although a writer has deleted it since.
 //
+// A thread may read WithoutWaiting: every read is then an error, but the disk begins with it
+// (readahead(2), of just what is asked for).
+//
 // Thread-safety: hold() while nobody uses the database, all else from any thread.
 #pragma once
 
@@ -27,6 +30,15 @@ class HeldTables : public rocksdb::FileSystemWrapper {
   rocksdb::Status hold(rocksdb::DB& database);
   // Once that database is closed: none.
   void release() { files_.clear(); }
+
+  // What this thread reads while one of these lives.
+  class WithoutWaiting {
+   public:
+    WithoutWaiting();
+    ~WithoutWaiting();
+    WithoutWaiting(const WithoutWaiting&) = delete;
+    WithoutWaiting& operator=(const WithoutWaiting&) = delete;
+  };
 
   rocksdb::IOStatus NewRandomAccessFile(const std::string& path,
                                         const rocksdb::FileOptions& options,

@@ -8,8 +8,20 @@
 
 namespace layerfs {
 
-ReadAhead::ReadAhead(ReadHistory history, std::function<void(GroupId)> fetch)
-    : history_(std::move(history)), fetch_(std::move(fetch)) {}
+namespace {
+
+// No memory: who asks for the group says so.
+void try_action(const std::function<void(GroupId)>& action, GroupId group) noexcept {
+  try {
+    action(group);
+  } catch (const std::exception&) {
+  }
+}
+
+}  // namespace
+
+ReadAhead::ReadAhead(ReadHistory history, Actions actions)
+    : history_(std::move(history)), actions_(std::move(actions)) {}
 
 ReadAhead::~ReadAhead() {
   pause();
@@ -24,6 +36,14 @@ void ReadAhead::asked(GroupId group) noexcept {
     if (noted_.add(group)) return;
     note(group);
     if (!follow(group)) begin(group);
+  } catch (const std::exception&) {
+  }
+}
+
+void ReadAhead::needed(GroupId base) noexcept {
+  try {
+    std::lock_guard lock(mutex_);
+    if (!noted_.add(base)) note(base);
   } catch (const std::exception&) {
   }
 }
@@ -76,7 +96,7 @@ void ReadAhead::begin(GroupId group) {
   Stream& stream =
       *std::min_element(streams_.begin(), streams_.end(),
                         [](const Stream& a, const Stream& b) { return a.last_use < b.last_use; });
-  stream.next = stream.end = stream.fetched = stream.depth = 0;
+  stream.next = stream.end = stream.fetched = stream.prepared = stream.depth = 0;
   stream.place = *place;
   stream.last_use = ++clock_;
   refill(stream);
@@ -87,7 +107,9 @@ void ReadAhead::refill(Stream& stream) const {
   size_t drop = stream.next - std::min(stream.next, kBehind);
   std::copy(stream.window.begin() + static_cast<ptrdiff_t>(drop),
             stream.window.begin() + static_cast<ptrdiff_t>(stream.end), stream.window.begin());
-  for (size_t* index : {&stream.end, &stream.next, &stream.fetched}) *index -= drop;
+  stream.prepared = std::max(stream.prepared, stream.fetched);
+  for (size_t* index : {&stream.end, &stream.next, &stream.fetched, &stream.prepared})
+    *index -= drop;
   stream.end += history_.read(stream.place, std::span(stream.window).subspan(stream.end)).size();
 }
 
@@ -112,6 +134,14 @@ void ReadAhead::wake() {
   }
 }
 
+// Along with the next one that is fetched.
+std::span<const GroupId> ReadAhead::to_prepare(Stream& stream) const {
+  size_t first = stream.prepared = std::max(stream.prepared, stream.fetched + 1);
+  size_t until = std::min({stream.end, stream.fetched + kPrepared, first + kPreparedAtOnce});
+  stream.prepared = std::max(first, until);
+  return std::span(stream.window).subspan(first, stream.prepared - first);
+}
+
 void ReadAhead::run() {
   std::unique_lock lock(mutex_);
   while (true) {
@@ -122,9 +152,12 @@ void ReadAhead::run() {
       lock.lock();
       part_.reset();
     } else if (stream != nullptr) {
+      std::span<const GroupId> next = to_prepare(*stream);
+      std::vector<GroupId> prepare(next.begin(), next.end());
       GroupId group = stream->window[stream->fetched++];
       lock.unlock();
-      fetch(group);
+      for (GroupId later : prepare) try_action(actions_.prepare, later);
+      try_action(actions_.fetch, group);
       lock.lock();
     } else if (leaving_) {
       break;
@@ -133,13 +166,6 @@ void ReadAhead::run() {
     }
   }
   running_ = false;
-}
-
-void ReadAhead::fetch(GroupId group) const noexcept {
-  try {
-    fetch_(group);
-  } catch (const std::exception&) {  // no memory: who asks for it says so
-  }
 }
 
 void ReadAhead::pause() noexcept {

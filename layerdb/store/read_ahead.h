@@ -3,10 +3,11 @@
 // Decodes groups before they are asked for, in the order in which they were read another time
 // (read_history.h). Where a group is asked for that the history knows, a stream begins behind it.
 // Once something else is asked for that the stream foretold, a thread begins to fetch what comes
-// next, the further ahead the more often the stream was right. Several streams, because several
-// programs read; the one that was right last goes first, and the others' depth shrinks. Who jumps
-// about never confirms one and costs a few small reads of a file. What was asked for already since
-// the last pause says nothing: the kernel asks for a group several times.
+// next, the further ahead the more often the stream was right, and has the disk read what will be
+// fetched later. Several streams, because several programs read; the one that was right last goes
+// first, and the others' depth shrinks. Who jumps about never confirms one and costs a few small
+// reads of a file. What was asked for already since the last pause says nothing: the kernel asks
+// for a group several times.
 //
 // Thread-safety: all from any thread. The thread also writes to the history; it runs while there is
 // something to do, and leaves at a pause. One mutex, held for small reads of the history, never
@@ -31,32 +32,42 @@ namespace layerfs {
 
 class ReadAhead {
  public:
-  // `fetch` has a group ready for whoever asks for it next; from the thread, one at a time.
-  ReadAhead(ReadHistory history, std::function<void(GroupId)> fetch);
+  // What is done with groups, by the thread, one after the other.
+  struct Actions {
+    // Has the disk begin to read the group, without waiting.
+    std::function<void(GroupId)> prepare;
+    // Has the group ready for whoever asks for it next.
+    std::function<void(GroupId)> fetch;
+  };
+  ReadAhead(ReadHistory history, Actions actions);
   ~ReadAhead();
   ReadAhead(const ReadAhead&) = delete;
   ReadAhead& operator=(const ReadAhead&) = delete;
 
   // Somebody asks for a group. Never fails and waits neither for a fetch nor to write.
   void asked(GroupId group) noexcept;
+  // What was asked for builds on this one, which therefore comes along the next time.
+  void needed(GroupId base) noexcept;
   // Nobody reads for a while: what was read since the last pause is a run of the history. Does not
   // wait for it to be written.
   void pause() noexcept;
 
  private:
-  static constexpr size_t kStreams = 4, kWindow = 64;
+  static constexpr size_t kStreams = 4, kWindow = 128;
   // Groups fetched before they are asked for, at first and at most.
   static constexpr size_t kFirstDepth = 2, kDeepest = 16;
+  // Groups prepared before they are fetched, and how many at most for each that is fetched.
+  static constexpr size_t kPrepared = 64, kPreparedAtOnce = 8;
   // So far behind and before where it is expected a group is still the stream's.
   static constexpr size_t kBehind = 8, kSeen = 32;
   // Of a run, handed to the thread at once.
   static constexpr size_t kPartGroups = 1024;
 
   // What is foretold: window[begin, end), of which what is before `next` was asked for or passed
-  // over, and what is before `fetched` was fetched, too.
+  // over, what is before `fetched` was fetched, too, and what is before `prepared` was prepared.
   struct Stream {
     std::array<GroupId, kWindow> window;
-    size_t end = 0, next = 0, fetched = 0, depth = 0;
+    size_t end = 0, next = 0, fetched = 0, prepared = 0, depth = 0;
     ReadHistory::Place place = 0;  // what follows the window
     uint64_t last_use = 0;
 
@@ -78,10 +89,10 @@ class ReadAhead {
   Stream* waiting();
   void wake();
   void run();
-  void fetch(GroupId group) const noexcept;
+  std::span<const GroupId> to_prepare(Stream& stream) const;
 
   ReadHistory history_;
-  const std::function<void(GroupId)> fetch_;
+  const Actions actions_;
   std::atomic<GroupId> last_ = 0;
 
   std::mutex mutex_;

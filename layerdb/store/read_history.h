@@ -2,8 +2,8 @@
 //
 // The order in which mounts read groups, kept in `<root>/read_history` (format.md) from one mount
 // to the next: a program that starts again, a tree that is copied again, reads what it read before.
-// A run is the groups that one mount read from one pause to the next. The last kEntries groups are
-// kept; an index tells where a group was last named. What is read again is written again when half
+// A run is the groups that one mount read from one pause to the next, each followed by what it builds
+// on. The last kEntries groups are kept; an index tells where a group was last named. What is read again is written again when half
 // of that was written since, so what never comes again (random reads, say) does not push it out.
 // (Temporal streaming: a history buffer and an index into it; Wenisch et al., "Practical Off-Chip
 // Meta-data for Temporal Memory Streaming", 2009.)

@@ -32,7 +32,13 @@ class ReadAheadTest : public ::testing::Test {
  protected:
   std::unique_ptr<ReadAhead> open() {
     return std::make_unique<ReadAhead>(VALUE(ReadHistory::open(ReadHistory::path_in(dir_.path()))),
-                                       [this](GroupId group) { fetch(group); });
+                                       ReadAhead::Actions{[this](GroupId group) { prepare(group); },
+                                                          [this](GroupId group) { fetch(group); }});
+  }
+  void prepare(GroupId group) {
+    std::lock_guard lock(mutex_);
+    prepared_.push_back(group);
+    if (starved_) throw std::bad_alloc();
   }
   void fetch(GroupId group) {
     std::lock_guard lock(mutex_);
@@ -63,7 +69,7 @@ class ReadAheadTest : public ::testing::Test {
   TempDir dir_;
   Random random_;
   std::mutex mutex_;
-  Groups fetched_;
+  Groups fetched_, prepared_;
   bool starved_ = false;
 };
 
@@ -86,6 +92,43 @@ TEST_F(ReadAheadTest, FetchesWhatWasReadTheLastTime) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     ASSERT_TRUE(was_fetched(run[i])) << i;
   }
+}
+
+TEST_F(ReadAheadTest, TheDiskBeginsEarlier) {
+  Groups run = in_any_order(1, 300, random_);
+  learn(run);
+  auto again = open();
+  for (size_t i = 0; i < 100; ++i) {
+    again->asked(run[i]);
+    fetched(i == 0 ? 0 : i + 1);
+  }
+  std::lock_guard lock(mutex_);
+  std::set<GroupId> unique(prepared_.begin(), prepared_.end());
+  EXPECT_EQ(unique.size(), prepared_.size()) << "nothing twice";
+  // In their order, up to 64 before the last one fetched.
+  size_t last =
+      static_cast<size_t>(std::find(run.begin(), run.end(), fetched_.back()) - run.begin());
+  ASSERT_GT(prepared_.size(), 60u);
+  auto from = std::find(run.begin(), run.end(), prepared_.front());
+  EXPECT_EQ(prepared_, Groups(from, from + static_cast<ptrdiff_t>(prepared_.size())));
+  EXPECT_EQ(prepared_.back(), run[last + 63]);
+}
+
+TEST_F(ReadAheadTest, WhatGroupsBuildOnComesAlong) {
+  {
+    auto teacher = open();
+    for (GroupId group = 1; group <= 20; ++group) {
+      teacher->asked(group);
+      teacher->needed(1000 + group);
+      teacher->needed(2000);  // noted once
+    }
+  }
+  auto again = open();
+  again->asked(1);
+  again->asked(2);
+  EXPECT_EQ(fetched(2), Groups({1002, 3}));
+  again->asked(3);
+  EXPECT_EQ(fetched(5), Groups({1002, 3, 1003, 4, 1004})) << "three ahead of the third";
 }
 
 TEST_F(ReadAheadTest, LearnsRunsOfAnyLength) {
