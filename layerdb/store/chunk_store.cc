@@ -212,7 +212,7 @@ Result<std::string> StoredChunks::load_stored(GroupId group, Purpose purpose) {
 
 Result<std::string> StoredChunks::decode(GroupId group, std::string_view record, Purpose purpose) {
   std::string raw = TRY(decode_group(group, record, [&](GroupId base) {
-    if (read_ahead_ && purpose.reuse == Reuse::unlikely) read_ahead_->needed(base);
+    if (read_ahead_ && purpose.reuse == Reuse::unlikely) read_ahead_->needed(group, base);
     return read_group(base, purpose.base());
   }));
   counters_.decoded_bytes += raw.size();

@@ -40,10 +40,10 @@ void ReadAhead::asked(GroupId group) noexcept {
   }
 }
 
-void ReadAhead::needed(GroupId base) noexcept {
+void ReadAhead::needed(GroupId group, GroupId base) noexcept {
   try {
     std::lock_guard lock(mutex_);
-    if (!noted_.add(base)) note(base);
+    if (built_on_.size() < kPartBases) built_on_.push_back({group, base});
   } catch (const std::exception&) {
   }
 }
@@ -57,8 +57,9 @@ void ReadAhead::note(GroupId group) {
 // What was asked for goes to the thread, which writes it. If it is not done with the part before,
 // this one is forgotten: nobody waits for a disk to remember.
 void ReadAhead::hand_over(bool more_follows) {
-  if (!part_) part_ = Part{std::exchange(run_, {}), more_follows};
+  if (!part_) part_ = Part{std::exchange(run_, {}), std::exchange(built_on_, {}), more_follows};
   run_.clear();
+  built_on_.clear();
   wake();
 }
 
@@ -135,11 +136,25 @@ void ReadAhead::wake() {
 }
 
 // Along with the next one that is fetched.
-std::span<const GroupId> ReadAhead::to_prepare(Stream& stream) const {
-  size_t first = stream.prepared = std::max(stream.prepared, stream.fetched + 1);
+std::vector<GroupId> ReadAhead::to_prepare(Stream& stream) const {
+  size_t first = std::max(stream.prepared, stream.fetched + 1);
   size_t until = std::min({stream.end, stream.fetched + kPrepared, first + kPreparedAtOnce});
   stream.prepared = std::max(first, until);
-  return std::span(stream.window).subspan(first, stream.prepared - first);
+  std::vector<GroupId> out;
+  for (size_t i = first; i < stream.prepared; ++i)
+    if (!goes_on_from_before(stream, i)) out.push_back(stream.window[i]);
+  return out;
+}
+
+// Whether the three numbers before it are close before it: the disk has it already, because the
+// kernel reads ahead by itself, and in larger pieces.
+bool ReadAhead::goes_on_from_before(const Stream& stream, size_t index) {
+  constexpr size_t kClose = 8, kInOrder = 3;
+  auto before = std::span(stream.window).first(index).last(std::min(index, kClose));
+  auto follows = [&](GroupId earlier) {
+    return earlier < stream.window[index] && stream.window[index] - earlier <= kInOrder;
+  };
+  return std::ranges::count_if(before, follows) >= static_cast<ptrdiff_t>(kInOrder);
 }
 
 void ReadAhead::run() {
@@ -148,12 +163,12 @@ void ReadAhead::run() {
     Stream* stream = waiting();
     if (part_) {
       lock.unlock();
-      history_.append(part_->groups, part_->more_follows);  // nobody else touches it meanwhile
+      // Nobody else touches it meanwhile.
+      history_.append(part_->groups, part_->more_follows, part_->built_on);
       lock.lock();
       part_.reset();
     } else if (stream != nullptr) {
-      std::span<const GroupId> next = to_prepare(*stream);
-      std::vector<GroupId> prepare(next.begin(), next.end());
+      std::vector<GroupId> prepare = to_prepare(*stream);
       GroupId group = stream->window[stream->fetched++];
       lock.unlock();
       for (GroupId later : prepare) try_action(actions_.prepare, later);

@@ -46,8 +46,8 @@ class ReadAhead {
 
   // Somebody asks for a group. Never fails and waits neither for a fetch nor to write.
   void asked(GroupId group) noexcept;
-  // What was asked for builds on this one, which therefore comes along the next time.
-  void needed(GroupId base) noexcept;
+  // What `group` builds on, when it is decoded: it comes along the next time.
+  void needed(GroupId group, GroupId base) noexcept;
   // Nobody reads for a while: what was read since the last pause is a run of the history. Does not
   // wait for it to be written.
   void pause() noexcept;
@@ -61,7 +61,7 @@ class ReadAhead {
   // So far behind and before where it is expected a group is still the stream's.
   static constexpr size_t kBehind = 8, kSeen = 32;
   // Of a run, handed to the thread at once.
-  static constexpr size_t kPartGroups = 1024;
+  static constexpr size_t kPartGroups = 1024, kPartBases = 4096;
 
   // What is foretold: window[begin, end), of which what is before `next` was asked for or passed
   // over, what is before `fetched` was fetched, too, and what is before `prepared` was prepared.
@@ -77,6 +77,7 @@ class ReadAhead {
   // Of a run, on its way into the history.
   struct Part {
     std::vector<GroupId> groups;
+    std::vector<ReadHistory::BuiltOn> built_on;
     bool more_follows;
   };
 
@@ -89,7 +90,8 @@ class ReadAhead {
   Stream* waiting();
   void wake();
   void run();
-  std::span<const GroupId> to_prepare(Stream& stream) const;
+  std::vector<GroupId> to_prepare(Stream& stream) const;
+  static bool goes_on_from_before(const Stream& stream, size_t index);
 
   ReadHistory history_;
   const Actions actions_;
@@ -100,6 +102,7 @@ class ReadAhead {
   std::array<Stream, kStreams> streams_;
   uint64_t clock_ = 0;
   std::vector<GroupId> run_;          // asked for since the last pause, fewer than kPartGroups
+  std::vector<ReadHistory::BuiltOn> built_on_;  // of what was decoded, fewer than kPartBases
   RecentNumbers<kPartGroups> noted_;  // those in it, and before
   std::optional<Part> part_;          // for the thread
   bool running_ = false;              // the thread, until its last step

@@ -10,6 +10,8 @@
 #include <array>
 #include <cerrno>
 #include <limits>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "layerdb/base/coding.h"
@@ -24,7 +26,7 @@ constexpr uint64_t kNextOffset = 16, kEntriesOffset = 4096;
 constexpr int kIndexBits = 18;
 constexpr uint32_t kIndexSlots = 1 << kIndexBits;
 static_assert(kIndexSlots == 2 * ReadHistory::kEntries);
-using GroupEntry = uint32_t;  // a group's number; larger ones (after 290 TB) are not remembered
+using GroupEntry = ReadHistory::GroupEntry;
 constexpr uint64_t kIndexOffset = kEntriesOffset + sizeof(GroupEntry) * ReadHistory::kEntries;
 constexpr uint64_t kFileBytes = kIndexOffset + sizeof(ReadHistory::Place) * kIndexSlots;
 constexpr int kOpenFlags = O_NOFOLLOW | O_NONBLOCK;  // a FIFO is no reason to wait
@@ -146,7 +148,7 @@ ReadHistory::Place ReadHistory::next_place() const {
 // Whether most of it would be foretold for long: of 64 pairs of neighbours at most, those that the
 // newer half has close to each other.
 bool ReadHistory::knows(std::span<const GroupId> run) const {
-  constexpr size_t kSamples = 64, kNear = 8;
+  constexpr size_t kSamples = 64, kNear = 16;
   Place now = next_place();
   size_t step = std::max<size_t>(1, run.size() / kSamples), asked = 0, known = 0;
   for (size_t i = 0; i + 1 < run.size(); i += step, ++asked) {
@@ -159,29 +161,52 @@ bool ReadHistory::knows(std::span<const GroupId> run) const {
   return known * 4 >= asked * 3;
 }
 
-void ReadHistory::append(std::span<const GroupId> run, bool more_follows) {
+namespace {
+
+// The run with what its groups build on behind them, each group once.
+std::vector<GroupEntry> with_bases(std::span<const GroupId> run,
+                                   std::span<const ReadHistory::BuiltOn> built_on) {
+  std::unordered_multimap<GroupId, GroupId> bases;
+  for (const auto& [group, base] : built_on) bases.emplace(group, base);
+  std::unordered_set<GroupId> named(run.begin(), run.end());
+  std::vector<GroupEntry> out;
+  for (GroupId group : run) {
+    size_t next = out.size();
+    out.push_back(static_cast<GroupEntry>(group));
+    for (; next < out.size(); ++next) {
+      auto [it, end] = bases.equal_range(out[next]);
+      for (; it != end; ++it)
+        if (named.insert(it->second).second) out.push_back(static_cast<GroupEntry>(it->second));
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+void ReadHistory::append(std::span<const GroupId> run, bool more_follows,
+                         std::span<const BuiltOn> built_on) {
   constexpr size_t kShortest = 4;
   Turn turn(fd_);
-  bool fits = run.size() >= kShortest && run.size() < kEntries &&
+  bool fits = run.size() >= kShortest && run.size() + built_on.size() < kEntries &&
               std::ranges::max(run) <= std::numeric_limits<GroupEntry>::max();
-  bool written = fits && turn.mine() && !knows(run) && write(run).ok();
+  bool written = fits && turn.mine() && !knows(run) && write(with_bases(run, built_on)).ok();
   if (!written || !more_follows) end_.reset();
 }
 
-Status ReadHistory::write(std::span<const GroupId> run) {
+Status ReadHistory::write(std::vector<GroupEntry> entries) {
   Place place = next_place();
   // Over the mark of the end, if nobody wrote behind it.
   if (end_ && (*end_ + 1) % kEntries == place) place = *end_;
-  std::vector<GroupEntry> entries(run.begin(), run.end());
+  Place end = static_cast<Place>(place + entries.size()) % kEntries;
   entries.push_back(kEnd);
   size_t first = std::min<size_t>(entries.size(), kEntries - place);
   TRY(write_numbers(fd_, std::span<const GroupEntry>(entries).first(first), entry_offset(place)));
   TRY(write_numbers(fd_, std::span<const GroupEntry>(entries).subspan(first), entry_offset(0)));
-  for (size_t i = 0; i < run.size(); ++i) {
+  for (size_t i = 0; i + 1 < entries.size(); ++i) {
     Place at = static_cast<Place>(place + i) % kEntries;
-    TRY(write_numbers(fd_, std::span<const Place>(&at, 1), slot_offset(run[i])));
+    TRY(write_numbers(fd_, std::span<const Place>(&at, 1), slot_offset(entries[i])));
   }
-  Place end = static_cast<Place>(place + run.size()) % kEntries;
   Place behind = (end + 1) % kEntries;
   TRY(write_numbers(fd_, std::span<const Place>(&behind, 1), kNextOffset));
   end_ = end;

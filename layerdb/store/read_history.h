@@ -19,6 +19,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "layerdb/base/result.h"
 #include "layerdb/base/sys.h"
@@ -29,8 +30,14 @@ namespace layerfs {
 class ReadHistory {
  public:
   static constexpr uint32_t kEntries = 1 << 17;
+  using GroupEntry = uint32_t;  // larger numbers (after 290 TB) are not remembered
   // A place in the history: what stands there was read before what stands at the next one.
   using Place = uint32_t;
+
+  // `group` is the difference from this one, among others.
+  struct BuiltOn {
+    GroupId group, base;
+  };
 
   static std::string path_in(const std::string& root) { return root + "/read_history"; }
   // Makes the file when there is none. Where it cannot be written it is read only. EPROTO: it is
@@ -44,9 +51,10 @@ class ReadHistory {
   // Fills `out` with what was read from `place` on, and moves it behind that; fewer: the run ends.
   std::span<GroupId> read(Place& place, std::span<GroupId> out) const;
 
-  // A run, or a part of it when `more_follows`, unless the like was written lately. Best effort: at
-  // once or not at all.
-  void append(std::span<const GroupId> run, bool more_follows);
+  // A run, or a part of it when `more_follows`, unless the like was written lately. What its groups
+  // build on, as far as `built_on` says, is named behind them. Best effort: at once or not at all.
+  void append(std::span<const GroupId> run, bool more_follows,
+              std::span<const BuiltOn> built_on = {});
 
   // All runs, in the file's order.
   void for_each_run(const std::function<void(Place, std::span<const GroupId>)>& visit) const;
@@ -57,7 +65,7 @@ class ReadHistory {
   Status prepare() const;
   Place next_place() const;
   bool knows(std::span<const GroupId> run) const;
-  Status write(std::span<const GroupId> run);
+  Status write(std::vector<GroupEntry> entries);
 
   UniqueFd fd_;
   std::optional<Place> end_;  // of the part that was appended last, where the next one goes

@@ -114,13 +114,30 @@ TEST_F(ReadAheadTest, TheDiskBeginsEarlier) {
   EXPECT_EQ(prepared_.back(), run[last + 63]);
 }
 
+TEST_F(ReadAheadTest, WhatLiesInOrderTheKernelReadsAhead) {
+  Groups run(300);
+  std::iota(run.begin(), run.end(), 1000);
+  for (size_t i = 100; i < run.size(); ++i) run[i] = 1 + 5 * i;
+  learn(run);
+  auto again = open();
+  for (size_t i = 0; i < 150; ++i) {
+    again->asked(run[i]);
+    fetched(i == 0 ? 0 : i + 1);
+  }
+  std::lock_guard lock(mutex_);
+  Groups expected = {run[3]};  // of two before it nothing can be said
+  ASSERT_GT(prepared_.size(), 50u);
+  for (size_t i = 100; expected.size() < prepared_.size(); ++i) expected.push_back(run[i]);
+  EXPECT_EQ(prepared_, expected);
+}
+
 TEST_F(ReadAheadTest, WhatGroupsBuildOnComesAlong) {
   {
     auto teacher = open();
     for (GroupId group = 1; group <= 20; ++group) {
       teacher->asked(group);
-      teacher->needed(1000 + group);
-      teacher->needed(2000);  // noted once
+      teacher->needed(group, 1000 + group);
+      teacher->needed(1000 + group, 2000);  // named once
     }
   }
   auto again = open();
@@ -129,6 +146,16 @@ TEST_F(ReadAheadTest, WhatGroupsBuildOnComesAlong) {
   EXPECT_EQ(fetched(2), Groups({1002, 3}));
   again->asked(3);
   EXPECT_EQ(fetched(5), Groups({1002, 3, 1003, 4, 1004})) << "three ahead of the third";
+  // The same again is not written again, whoever decodes what now.
+  for (GroupId group = 4; group <= 20; ++group) again->asked(group);
+  again.reset();
+  size_t runs = 0;
+  VALUE(ReadHistory::open_to_read(ReadHistory::path_in(dir_.path())))
+      .for_each_run([&](auto, auto run) {
+        ++runs;
+        EXPECT_EQ(run.size(), 20u + 20 + 1);
+      });
+  EXPECT_EQ(runs, 1u);
 }
 
 TEST_F(ReadAheadTest, LearnsRunsOfAnyLength) {
