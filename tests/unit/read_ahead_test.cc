@@ -66,6 +66,14 @@ class ReadAheadTest : public ::testing::Test {
     return fetched_;
   }
 
+  void read_no_faster_than_it_fetches(const Groups& run, size_t count) {
+    auto again = open();
+    for (size_t i = 0; i < count; ++i) {
+      again->asked(run[i]);
+      fetched(i == 0 ? 0 : i + 1);
+    }
+  }
+
   TempDir dir_;
   Random random_;
   std::mutex mutex_;
@@ -97,12 +105,7 @@ TEST_F(ReadAheadTest, FetchesWhatWasReadTheLastTime) {
 TEST_F(ReadAheadTest, TheDiskBeginsEarlier) {
   Groups run = in_any_order(1, 300, random_);
   learn(run);
-  auto again = open();
-  for (size_t i = 0; i < 100; ++i) {
-    again->asked(run[i]);
-    fetched(i == 0 ? 0 : i + 1);
-  }
-  std::lock_guard lock(mutex_);
+  read_no_faster_than_it_fetches(run, 100);
   std::set<GroupId> unique(prepared_.begin(), prepared_.end());
   EXPECT_EQ(unique.size(), prepared_.size()) << "nothing twice";
   // In their order, up to 64 before the last one fetched.
@@ -117,14 +120,9 @@ TEST_F(ReadAheadTest, TheDiskBeginsEarlier) {
 TEST_F(ReadAheadTest, WhatLiesInOrderTheKernelReadsAhead) {
   Groups run(300);
   std::iota(run.begin(), run.end(), 1000);
-  for (size_t i = 100; i < run.size(); ++i) run[i] = 1 + 5 * i;
+  for (size_t i = 100; i < run.size(); ++i) run[i] = 10'000 + 5 * i;
   learn(run);
-  auto again = open();
-  for (size_t i = 0; i < 150; ++i) {
-    again->asked(run[i]);
-    fetched(i == 0 ? 0 : i + 1);
-  }
-  std::lock_guard lock(mutex_);
+  read_no_faster_than_it_fetches(run, 150);
   Groups expected = {run[3]};  // of two before it nothing can be said
   ASSERT_GT(prepared_.size(), 50u);
   for (size_t i = 100; expected.size() < prepared_.size(); ++i) expected.push_back(run[i]);
