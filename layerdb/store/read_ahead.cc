@@ -10,10 +10,11 @@ namespace layerfs {
 
 namespace {
 
-// No memory: who asks for the group says so.
-void try_action(const std::function<void(GroupId)>& action, GroupId group) noexcept {
+// Hints are not worth a failure: without memory for one there is none.
+template <typename Action>
+void try_to(Action&& action) noexcept {
   try {
-    action(group);
+    action();
   } catch (const std::exception&) {
   }
 }
@@ -25,27 +26,25 @@ ReadAhead::ReadAhead(ReadHistory history, Actions actions)
 
 ReadAhead::~ReadAhead() {
   pause();
-  if (thread_.joinable()) thread_.join();
+  for (Worker& worker : workers_)
+    if (worker.thread.joinable()) worker.thread.join();
 }
 
-// Hints are not worth a failure: without memory for one there is none.
 void ReadAhead::asked(GroupId group) noexcept {
   if (last_.exchange(group, std::memory_order_relaxed) == group) return;
-  try {
+  try_to([&] {
     std::lock_guard lock(mutex_);
     if (noted_.add(group)) return;
     note(group);
     if (!follow(group)) begin(group);
-  } catch (const std::exception&) {
-  }
+  });
 }
 
 void ReadAhead::needed(GroupId group, GroupId base) noexcept {
-  try {
+  try_to([&] {
     std::lock_guard lock(mutex_);
     if (built_on_.size() < kPartBases) built_on_.push_back({group, base});
-  } catch (const std::exception&) {
-  }
+  });
 }
 
 void ReadAhead::note(GroupId group) {
@@ -54,13 +53,13 @@ void ReadAhead::note(GroupId group) {
   if (run_.size() == kPartGroups) hand_over(true);
 }
 
-// What was asked for goes to the thread, which writes it. If it is not done with the part before,
-// this one is forgotten: nobody waits for a disk to remember.
+// What was asked for goes to a thread, which writes it. If the part before is not written yet, this
+// one is forgotten: nobody waits for a disk to remember.
 void ReadAhead::hand_over(bool more_follows) {
   if (!part_) part_ = Part{std::exchange(run_, {}), std::exchange(built_on_, {}), more_follows};
   run_.clear();
   built_on_.clear();
-  wake();
+  wake(1);
 }
 
 // Workers ask in nearly the order of the messages, and a program in nearly that of the last time:
@@ -87,8 +86,8 @@ void ReadAhead::advance(Stream& stream, size_t next) {
     if (&other != &stream) other.depth /= 2;
   stream.depth = std::clamp(stream.depth + 1, kFirstDepth, kDeepest);
   refill(stream);
-  // Woken seldom: the thread goes on until it is as far ahead as it may be.
-  if (stream.behind() && stream.fetched <= stream.next + stream.depth / 2) wake();
+  // Woken seldom: they go on until they are as far ahead as they may be.
+  if (stream.behind() && stream.fetched <= stream.next + stream.depth / 2) wake(kThreads);
 }
 
 void ReadAhead::begin(GroupId group) {
@@ -122,27 +121,30 @@ ReadAhead::Stream* ReadAhead::waiting() {
   return latest;
 }
 
-// The thread that there is, or another one; none where it cannot be had.
-void ReadAhead::wake() {
+// So many of them at least; none where it cannot be had.
+void ReadAhead::wake(size_t threads) {
   leaving_ = false;
-  if (running_) return changed_.notify_one();
-  if (thread_.joinable()) thread_.join();  // it has ended but for its last step
-  try {
-    thread_ = std::thread([this] { run(); });
-    running_ = true;
-  } catch (const std::system_error&) {
-    part_.reset();
+  changed_.notify_all();
+  for (Worker& worker : std::span(workers_).first(threads)) {
+    if (worker.running) continue;
+    if (worker.thread.joinable()) worker.thread.join();  // it has ended but for its last step
+    try {
+      worker.thread = std::thread([this, &worker] { run(worker.running); });
+      worker.running = true;
+    } catch (const std::system_error&) {
+      if (!workers_.front().running) part_.reset();
+    }
   }
 }
 
-// Along with the next one that is fetched.
-std::vector<GroupId> ReadAhead::to_prepare(Stream& stream) const {
+// Along with the next one that is fetched; 0: none.
+std::array<GroupId, ReadAhead::kPreparedAtOnce> ReadAhead::to_prepare(Stream& stream) const {
   size_t first = std::max(stream.prepared, stream.fetched + 1);
   size_t until = std::min({stream.end, stream.fetched + kPrepared, first + kPreparedAtOnce});
   stream.prepared = std::max(first, until);
-  std::vector<GroupId> out;
+  std::array<GroupId, kPreparedAtOnce> out = {};
   for (size_t i = first; i < stream.prepared; ++i)
-    if (!goes_on_from_before(stream, i)) out.push_back(stream.window[i]);
+    if (!goes_on_from_before(stream, i)) out[i - first] = stream.window[i];
   return out;
 }
 
@@ -157,22 +159,19 @@ bool ReadAhead::goes_on_from_before(const Stream& stream, size_t index) {
   return std::ranges::count_if(before, follows) >= static_cast<ptrdiff_t>(kInOrder);
 }
 
-void ReadAhead::run() {
+void ReadAhead::run(bool& running) {
   std::unique_lock lock(mutex_);
   while (true) {
     Stream* stream = waiting();
-    if (part_) {
-      lock.unlock();
-      // Nobody else touches it meanwhile.
-      history_.append(part_->groups, part_->more_follows, part_->built_on);
-      lock.lock();
-      part_.reset();
+    if (part_ && !writing_) {
+      write_part(lock);
     } else if (stream != nullptr) {
-      std::vector<GroupId> prepare = to_prepare(*stream);
+      std::array<GroupId, kPreparedAtOnce> prepare = to_prepare(*stream);
       GroupId group = stream->window[stream->fetched++];
       lock.unlock();
-      for (GroupId later : prepare) try_action(actions_.prepare, later);
-      try_action(actions_.fetch, group);
+      for (GroupId later : prepare)
+        if (later != 0) try_to([&] { actions_.prepare(later); });
+      try_to([&] { actions_.fetch(group); });  // who asks for it says what is wrong
       lock.lock();
     } else if (leaving_) {
       break;
@@ -180,19 +179,27 @@ void ReadAhead::run() {
       changed_.wait(lock);
     }
   }
-  running_ = false;
+  running = false;
+}
+
+void ReadAhead::write_part(std::unique_lock<std::mutex>& lock) {
+  writing_ = true;  // nobody else touches it meanwhile
+  lock.unlock();
+  try_to([&] { history_.append(part_->groups, part_->more_follows, part_->built_on); });
+  lock.lock();
+  part_.reset();
+  writing_ = false;
 }
 
 void ReadAhead::pause() noexcept {
   if (last_.exchange(0, std::memory_order_relaxed) == 0) return;
-  try {
+  try_to([&] {
     std::lock_guard lock(mutex_);
     for (Stream& stream : streams_) stream = {};
     noted_.clear();
     hand_over(false);
     leaving_ = true;
-  } catch (const std::exception&) {
-  }
+  });
 }
 
 }  // namespace layerfs

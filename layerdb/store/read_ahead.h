@@ -2,15 +2,15 @@
 //
 // Decodes groups before they are asked for, in the order in which they were read another time
 // (read_history.h). Where a group is asked for that the history knows, a stream begins behind it.
-// Once something else is asked for that the stream foretold, a thread begins to fetch what comes
+// Once something else is asked for that the stream foretold, threads begin to fetch what comes
 // next, the further ahead the more often the stream was right, and has the disk read what will be
 // fetched later. Several streams, because several programs read; the one that was right last goes
 // first, and the others' depth shrinks. Who jumps about never confirms one and costs a few small
 // reads of a file. What was asked for already since the last pause says nothing: the kernel asks
 // for a group several times.
 //
-// Thread-safety: all from any thread. The thread also writes to the history; it runs while there is
-// something to do, and leaves at a pause. One mutex, held for small reads of the history, never
+// Thread-safety: all from any thread. The threads also write to the history; they run while there
+// is something to do, and leave at a pause. One mutex, held for small reads of the history, never
 // while fetching or writing.
 #pragma once
 
@@ -32,7 +32,7 @@ namespace layerfs {
 
 class ReadAhead {
  public:
-  // What is done with groups, by the thread, one after the other.
+  // What is done with groups, by one thread each.
   struct Actions {
     // Has the disk begin to read the group, without waiting.
     std::function<void(GroupId)> prepare;
@@ -44,7 +44,8 @@ class ReadAhead {
   ReadAhead(const ReadAhead&) = delete;
   ReadAhead& operator=(const ReadAhead&) = delete;
 
-  // Somebody asks for a group. Never fails and waits neither for a fetch nor to write.
+  // Somebody asks for a group. Waits neither for a fetch nor to write. (These are hints, and not
+  // worth a failure: without memory for one there is none.)
   void asked(GroupId group) noexcept;
   // What `group` builds on, when it is decoded: it comes along the next time.
   void needed(GroupId group, GroupId base) noexcept;
@@ -60,7 +61,9 @@ class ReadAhead {
   static constexpr size_t kPrepared = 64, kPreparedAtOnce = 8;
   // So far behind and before where it is expected a group is still the stream's.
   static constexpr size_t kBehind = 8, kSeen = 32;
-  // Of a run, handed to the thread at once.
+  // One waits for the disk or decodes while the other does.
+  static constexpr size_t kThreads = 2;
+  // Of a run, handed to a thread at once.
   static constexpr size_t kPartGroups = 1024, kPartBases = 4096;
 
   // What is foretold: window[begin, end), of which what is before `next` was asked for or passed
@@ -88,9 +91,10 @@ class ReadAhead {
   void begin(GroupId group);
   void refill(Stream& stream) const;
   Stream* waiting();
-  void wake();
-  void run();
-  std::vector<GroupId> to_prepare(Stream& stream) const;
+  void wake(size_t threads);
+  void run(bool& running);
+  void write_part(std::unique_lock<std::mutex>& lock);
+  std::array<GroupId, kPreparedAtOnce> to_prepare(Stream& stream) const;
   static bool goes_on_from_before(const Stream& stream, size_t index);
 
   ReadHistory history_;
@@ -104,10 +108,14 @@ class ReadAhead {
   std::vector<GroupId> run_;          // asked for since the last pause, fewer than kPartGroups
   std::vector<ReadHistory::BuiltOn> built_on_;  // of what was decoded, fewer than kPartBases
   RecentNumbers<kPartGroups> noted_;  // those in it, and before
-  std::optional<Part> part_;          // for the thread
-  bool running_ = false;              // the thread, until its last step
-  bool leaving_ = false;              // it is to end when all is done
-  std::thread thread_;
+  std::optional<Part> part_;          // for a thread
+  bool writing_ = false;              // one has it
+  bool leaving_ = false;              // they are to end when all is done
+  struct Worker {
+    std::thread thread;
+    bool running = false;  // until its last step
+  };
+  std::array<Worker, kThreads> workers_;
 };
 
 }  // namespace layerfs
