@@ -85,7 +85,7 @@ class Listeners {
 class Polling {
  public:
   using Clock = std::chrono::steady_clock;
-  // What a sleep and a wake take; and where processors are kept awake (stay_awake.h).
+  // What a sleep and a wake take; and where processors may be kept awake (stay_awake.h).
   static constexpr Clock::duration kPatience = std::chrono::microseconds(50);
   static constexpr Clock::duration kPatienceAwake = std::chrono::microseconds(20);
   static constexpr Clock::duration kWorthwhile = std::chrono::microseconds(100);
@@ -95,7 +95,7 @@ class Polling {
 
   void replied(Clock::time_point now) {
     replied_ = now;
-    polling_ = score_ > 0 && patience_ > Clock::duration::zero();
+    polling_ = score_ > 0;
   }
   void received(Clock::time_point now) {
     if (polling_ || now - replied_ < kWorthwhile) score_ = std::min(score_ + 2, kMaxScore);

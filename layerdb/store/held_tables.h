@@ -6,7 +6,7 @@
 // something, and find it there although a writer has deleted it since.
 //
 // A thread may read WithoutWaiting: every read is then an error, but the disk begins with it
-// (readahead(2), of just what is asked for).
+// (readahead(2), of just what is asked for, which waits only where the disk's queue is full).
 //
 // Thread-safety: hold() while nobody uses the database, all else from any thread.
 #pragma once

@@ -26,6 +26,11 @@ ReadAhead::ReadAhead(ReadHistory history, Actions actions)
 
 ReadAhead::~ReadAhead() {
   pause();
+  {
+    std::lock_guard lock(mutex_);
+    leaving_ = true;  // whatever was asked for after that
+    changed_.notify_all();
+  }
   for (Worker& worker : workers_)
     if (worker.thread.joinable()) worker.thread.join();
 }
@@ -132,7 +137,7 @@ void ReadAhead::wake(size_t threads) {
       worker.thread = std::thread([this, &worker] { run(worker.running); });
       worker.running = true;
     } catch (const std::system_error&) {
-      if (!workers_.front().running) part_.reset();
+      if (std::ranges::none_of(workers_, &Worker::running)) part_.reset();
     }
   }
 }

@@ -60,7 +60,7 @@ class ReadAhead {
   // Groups prepared before they are fetched, and how many at most for each that is fetched.
   static constexpr size_t kPrepared = 64, kPreparedAtOnce = 8;
   // So far behind and before where it is expected a group is still the stream's.
-  static constexpr size_t kBehind = 8, kSeen = 32;
+  static constexpr size_t kBehind = 8, kSeen = 48;
   // One waits for the disk or decodes while the other does.
   static constexpr size_t kThreads = 2;
   // Of a run, handed to a thread at once.
@@ -106,7 +106,7 @@ class ReadAhead {
   std::array<Stream, kStreams> streams_;
   uint64_t clock_ = 0;
   std::vector<GroupId> run_;          // asked for since the last pause, fewer than kPartGroups
-  std::vector<ReadHistory::BuiltOn> built_on_;  // of what was decoded, fewer than kPartBases
+  std::vector<ReadHistory::BuiltOn> built_on_;  // of what was decoded, kPartBases at most
   RecentNumbers<kPartGroups> noted_;  // those in it, and before
   std::optional<Part> part_;          // for a thread
   bool writing_ = false;              // one has it

@@ -26,7 +26,7 @@ constexpr uint64_t kNextOffset = 16, kEntriesOffset = 4096;
 constexpr int kIndexBits = 18;
 constexpr uint32_t kIndexSlots = 1 << kIndexBits;
 static_assert(kIndexSlots == 2 * ReadHistory::kEntries);
-using GroupEntry = ReadHistory::GroupEntry;
+using GroupEntry = uint32_t;  // a group's number; larger ones (after 290 TB) are not remembered
 constexpr uint64_t kIndexOffset = kEntriesOffset + sizeof(GroupEntry) * ReadHistory::kEntries;
 constexpr uint64_t kFileBytes = kIndexOffset + sizeof(ReadHistory::Place) * kIndexSlots;
 constexpr int kOpenFlags = O_NOFOLLOW | O_NONBLOCK;  // a FIFO is no reason to wait
@@ -146,9 +146,9 @@ ReadHistory::Place ReadHistory::next_place() const {
 }
 
 // Whether most of it would be foretold for long: of 64 pairs of neighbours at most, those that the
-// newer half has close to each other.
+// newer half has close to each other (what a group builds on, 32 at most, may be between).
 bool ReadHistory::knows(std::span<const GroupId> run) const {
-  constexpr size_t kSamples = 64, kNear = 16;
+  constexpr size_t kSamples = 64, kNear = 40;
   Place now = next_place();
   size_t step = std::max<size_t>(1, run.size() / kSamples), asked = 0, known = 0;
   for (size_t i = 0; i + 1 < run.size(); i += step, ++asked) {
@@ -163,20 +163,21 @@ bool ReadHistory::knows(std::span<const GroupId> run) const {
 
 namespace {
 
-// The run with what its groups build on behind them, each group once.
-std::vector<GroupEntry> with_bases(std::span<const GroupId> run,
-                                   std::span<const ReadHistory::BuiltOn> built_on) {
+// What the groups of a run build on, as far as the run does not name it itself; each once, behind
+// the first group that needs it.
+std::vector<ReadHistory::Entry> with_bases(std::span<const GroupId> run,
+                                           std::span<const ReadHistory::BuiltOn> built_on) {
   std::unordered_multimap<GroupId, GroupId> bases;
   for (const auto& [group, base] : built_on) bases.emplace(group, base);
   std::unordered_set<GroupId> named(run.begin(), run.end());
-  std::vector<GroupEntry> out;
+  std::vector<ReadHistory::Entry> out;
   for (GroupId group : run) {
     size_t next = out.size();
-    out.push_back(static_cast<GroupEntry>(group));
+    out.push_back({group, true});
     for (; next < out.size(); ++next) {
-      auto [it, end] = bases.equal_range(out[next]);
+      auto [it, end] = bases.equal_range(out[next].group);
       for (; it != end; ++it)
-        if (named.insert(it->second).second) out.push_back(static_cast<GroupEntry>(it->second));
+        if (named.insert(it->second).second) out.push_back({it->second, false});
     }
   }
   return out;
@@ -194,19 +195,22 @@ void ReadHistory::append(std::span<const GroupId> run, bool more_follows,
   if (!written || !more_follows) end_.reset();
 }
 
-Status ReadHistory::write(std::vector<GroupEntry> entries) {
+Status ReadHistory::write(const std::vector<Entry>& run) {
   Place place = next_place();
   // Over the mark of the end, if nobody wrote behind it.
   if (end_ && (*end_ + 1) % kEntries == place) place = *end_;
-  Place end = static_cast<Place>(place + entries.size()) % kEntries;
+  std::vector<GroupEntry> entries;
+  for (const Entry& entry : run) entries.push_back(static_cast<GroupEntry>(entry.group));
   entries.push_back(kEnd);
   size_t first = std::min<size_t>(entries.size(), kEntries - place);
   TRY(write_numbers(fd_, std::span<const GroupEntry>(entries).first(first), entry_offset(place)));
   TRY(write_numbers(fd_, std::span<const GroupEntry>(entries).subspan(first), entry_offset(0)));
-  for (size_t i = 0; i + 1 < entries.size(); ++i) {
+  for (size_t i = 0; i < run.size(); ++i) {
+    if (!run[i].asked) continue;  // what follows it here says nothing of who asks for it
     Place at = static_cast<Place>(place + i) % kEntries;
-    TRY(write_numbers(fd_, std::span<const Place>(&at, 1), slot_offset(entries[i])));
+    TRY(write_numbers(fd_, std::span<const Place>(&at, 1), slot_offset(run[i].group)));
   }
+  Place end = static_cast<Place>(place + run.size()) % kEntries;
   Place behind = (end + 1) % kEntries;
   TRY(write_numbers(fd_, std::span<const Place>(&behind, 1), kNextOffset));
   end_ = end;

@@ -2,9 +2,10 @@
 //
 // The order in which mounts read groups, kept in `<root>/read_history` (format.md) from one mount
 // to the next: a program that starts again, a tree that is copied again, reads what it read before.
-// A run is the groups that one mount read from one pause to the next, each followed by what it builds
-// on. The last kEntries groups are kept; an index tells where a group was last named. What is read again is written again when half
-// of that was written since, so what never comes again (random reads, say) does not push it out.
+// A run is the groups that one mount read from one pause to the next, each followed by what it
+// builds on. The last kEntries groups are kept; an index tells where a group was last asked for.
+// What is read again is written again when half of that was written since, so what never comes
+// again (random reads, say) does not push it out.
 // (Temporal streaming: a history buffer and an index into it; Wenisch et al., "Practical Off-Chip
 // Meta-data for Temporal Memory Streaming", 2009.)
 //
@@ -30,13 +31,16 @@ namespace layerfs {
 class ReadHistory {
  public:
   static constexpr uint32_t kEntries = 1 << 17;
-  using GroupEntry = uint32_t;  // larger numbers (after 290 TB) are not remembered
   // A place in the history: what stands there was read before what stands at the next one.
   using Place = uint32_t;
 
   // `group` is the difference from this one, among others.
   struct BuiltOn {
     GroupId group, base;
+  };
+  struct Entry {
+    GroupId group;
+    bool asked;  // for by itself: the index tells of it
   };
 
   static std::string path_in(const std::string& root) { return root + "/read_history"; }
@@ -46,7 +50,7 @@ class ReadHistory {
   // For looking at it. ENOENT.
   static Result<ReadHistory> open_to_read(const std::string& path);
 
-  // Behind the last time that `group` was named.
+  // Behind the last time that `group` was asked for.
   std::optional<Place> after(GroupId group) const;
   // Fills `out` with what was read from `place` on, and moves it behind that; fewer: the run ends.
   std::span<GroupId> read(Place& place, std::span<GroupId> out) const;
@@ -65,7 +69,7 @@ class ReadHistory {
   Status prepare() const;
   Place next_place() const;
   bool knows(std::span<const GroupId> run) const;
-  Status write(std::vector<GroupEntry> entries);
+  Status write(const std::vector<Entry>& run);
 
   UniqueFd fd_;
   std::optional<Place> end_;  // of the part that was appended last, where the next one goes

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <set>
 #include <thread>
 
 #include "layerdb/base/sys.h"
@@ -92,6 +93,39 @@ TEST_F(ChunkStoreTest, ReadsAgainWhatWasDropped) {
   chunks_->drop_cache();
   EXPECT_EQ(at(address, bytes.size()), bytes);
   EXPECT_EQ(chunks_->counters().groups_read, 2u);
+}
+
+// What groups build on is not asked for, and remembered all the same: the disk begins with it.
+TEST_F(ChunkStoreTest, RemembersWhatGroupsBuildOn) {
+  Random random;
+  std::vector<std::string> chunks;
+  for (int i = 0; i < 40; ++i) chunks.push_back(random.bytes(20'000));
+  std::vector<ChunkAddress> changed;
+  for (std::string& chunk : chunks) put(chunk);
+  for (std::string& chunk : chunks) {
+    chunk[100] ^= 1;
+    changed.push_back(put(chunk));
+  }
+  ASSERT_OK(chunks_->flush());
+  chunks_.reset();
+  database_.reset();
+  database_ = VALUE(Database::open(dir_ / "store", {.read_only = true, .create = false}));
+  for (bool again : {false, true}) {
+    chunks_ = std::make_unique<StoredChunks>(*database_, kCacheBytes);
+    chunks_->foretell(VALUE(ReadHistory::open(dir_ / "history")));
+    for (size_t i = 0; i < chunks.size(); ++i) {
+      std::string part(chunks[i].size(), '?');
+      ASSERT_OK(chunks_->read(changed[i].group, changed[i].offset, part, Reuse::unlikely));
+      ASSERT_EQ(part, chunks[i]);
+    }
+    chunks_.reset();
+    std::set<GroupId> named;
+    VALUE(ReadHistory::open_to_read(dir_ / "history")).for_each_run([&](auto, auto run) {
+      named.insert(run.begin(), run.end());
+      EXPECT_EQ(named.size(), run.size()) << "one run, each group once" << again;
+    });
+    EXPECT_LT(*named.begin(), changed[0].group);
+  }
 }
 
 TEST_F(ChunkStoreTest, RefusesImpossibleChunks) {

@@ -3,14 +3,13 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/magic.h>
 #include <rocksdb/write_batch.h>
 #include <sys/mman.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <thread>
 
 #include "layerdb/base/coding.h"
 #include "layerdb/base/sys.h"
@@ -26,20 +25,27 @@ using test_support::Random;
 using test_support::TempDir;
 
 constexpr size_t kValueBytes = 48 << 10;
-constexpr int kValues = 80;
+constexpr uint64_t kValues = 80;
 
-// The one table that has them, under the numbers 1 to kValues.
-std::string make_table(const std::string& path, Random& random) {
+// As many tables with kValues together, under the numbers from 1 on.
+void make_tables(const std::string& path, uint64_t tables, Random& random) {
   auto database = VALUE(Database::open(path, {}));
-  rocksdb::WriteBatch batch;
-  for (uint64_t i = 1; i <= kValues; ++i)
-    batch.Put(database->handle(Family::groups), be64(i), random.bytes(kValueBytes));
-  EXPECT_TRUE(database->write(batch).ok());
-  EXPECT_TRUE(database->flush({Family::groups}).ok());
+  for (uint64_t i = 0; i < tables; ++i) {
+    rocksdb::WriteBatch batch;
+    for (uint64_t number = i * kValues / tables + 1; number <= (i + 1) * kValues / tables; ++number)
+      batch.Put(database->handle(Family::groups), be64(number), random.bytes(kValueBytes));
+    ASSERT_TRUE(database->write(batch).ok());
+    ASSERT_TRUE(database->flush({Family::groups}).ok());
+  }
+}
+
+std::string largest_table(const std::string& path) {
+  std::filesystem::directory_entry largest;
   for (const auto& entry : std::filesystem::directory_iterator(path))
-    if (entry.path().extension() == ".sst" && entry.file_size() > kValues * kValueBytes)
-      return entry.path();
-  return "";
+    if (entry.path().extension() == ".sst" &&
+        (largest.path().empty() || entry.file_size() > largest.file_size()))
+      largest = entry;
+  return largest.path();
 }
 
 uint64_t resident_bytes(const std::string& path) {
@@ -53,48 +59,52 @@ uint64_t resident_bytes(const std::string& path) {
                                                   [](unsigned char c) { return (c & 1) != 0; }));
 }
 
-// False where files are in memory only.
-bool evict(const std::string& path) {
+void evict(const std::string& path) {
   UniqueFd fd = VALUE(open_file(path, O_RDONLY));
   EXPECT_EQ(::fsync(fd.get()), 0);
   EXPECT_EQ(::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED), 0);
-  struct statfs host = {};
-  EXPECT_EQ(::fstatfs(fd.get(), &host), 0);
-  return host.f_type != TMPFS_MAGIC;
 }
 
 // What is wanted later is in the host's memory by then, and nothing else.
 TEST(HeldTables, TheDiskBegins) {
   TempDir dir;
   Random random;
-  std::string table = make_table(dir.path() + "/store", random);
-  ASSERT_NE(table, "");
-  auto database =
-      VALUE(Database::open(dir.path() + "/store", {.read_only = true, .create = false}));
+  std::string store = dir.path() + "/store";
+  make_tables(store, 1, random);
+  auto database = VALUE(Database::open(store, {.read_only = true, .create = false}));
   ASSERT_TRUE(VALUE(database->get(Family::groups, be64(1))));  // now the index is in memory
-  bool evicted = evict(table);
+  std::string table = largest_table(store);
+  evict(table);
   uint64_t resident = resident_bytes(table);
-  EXPECT_EQ(resident == 0, evicted);
+  if (resident != 0) GTEST_SKIP() << "files in '" << store << "' are always in memory";
   database->begin_to_read(Family::groups, be64(40));
   for (int i = 0; i < 5000 && resident < kValueBytes; ++i) {
     ::usleep(1000);
     resident = resident_bytes(table);
   }
   EXPECT_GE(resident, kValueBytes);
-  EXPECT_LE(resident, evicted ? kValueBytes + (16 << 10) : resident);
+  EXPECT_LE(resident, kValueBytes + 2 * static_cast<size_t>(::getpagesize()));
   EXPECT_EQ(VALUE(database->get(Family::groups, be64(40)))->size(), kValueBytes);
 }
 
+// Of most tables not even the index is in memory, and of the last ones nothing but that they exist.
 TEST(HeldTables, WhatCannotBeginHarmsNothing) {
   TempDir dir;
   Random random;
-  make_table(dir.path() + "/store", random);
-  auto reader = VALUE(Database::open(dir.path() + "/store", {.read_only = true, .create = false}));
-  reader->begin_to_read(Family::groups, be64(1));  // its table's index was not read yet
-  reader->begin_to_read(Family::groups, be64(kValues + 1));
+  std::string store = dir.path() + "/store";
+  make_tables(store, 40, random);
+  auto reader = VALUE(Database::open(store, {.read_only = true, .create = false}));
+  reader->drop_cache();
+  for (uint64_t number = 1; number <= kValues + 1; ++number)
+    reader->begin_to_read(Family::groups, be64(number));
   reader->begin_to_read(Family::objects, be64(1));
-  EXPECT_TRUE(VALUE(reader->get(Family::groups, be64(1))));
-  auto writer = VALUE(Database::open(dir.path() + "/store", {.create = false}));
+  std::jthread meanwhile([&] {
+    for (uint64_t number = kValues; number >= 1; --number)
+      reader->begin_to_read(Family::groups, be64(number));
+  });
+  for (uint64_t number = 1; number <= kValues; ++number)
+    EXPECT_EQ(VALUE(reader->get(Family::groups, be64(number)))->size(), kValueBytes) << number;
+  auto writer = VALUE(Database::open(store, {.create = false}));
   writer->begin_to_read(Family::groups, be64(1));
   EXPECT_TRUE(VALUE(writer->get(Family::groups, be64(1))));
 }

@@ -182,6 +182,25 @@ TEST_F(ReadHistoryTest, WhatIsNotItsOwnIsLeftAlone) {
   EXPECT_FALSE(ReadHistory::open_to_read(path_).ok());
 }
 
+TEST_F(ReadHistoryTest, WhatAGroupBuildsOnStandsBehindIt) {
+  ReadHistory history = open();
+  history.append(numbers(1, 5), false);
+  std::vector<ReadHistory::BuiltOn> built_on = {{101, 1}, {1, 77}, {102, 2}, {103, 2}, {999, 5}};
+  history.append(numbers(101, 4), true, built_on);
+  history.append(numbers(105, 4), false, built_on);
+  EXPECT_EQ(after(history, 101), Groups({1, 77, 102, 2, 103, 104, 105, 106, 107, 108}));
+  // It was not asked for there, so nothing follows from its being asked for.
+  EXPECT_EQ(after(history, 1), numbers(2, 4));
+  EXPECT_EQ(history.after(77), std::nullopt);
+  history.append(numbers(101, 4), false, built_on);
+  EXPECT_EQ(runs(history).size(), 2u) << "known already";
+  // As many as there can be behind one group hide no neighbour.
+  built_on.clear();
+  for (GroupId base = 1; base <= 32; ++base) built_on.push_back({1000, base});
+  for (int i = 0; i < 2; ++i) history.append(numbers(1000, 4), false, built_on);
+  EXPECT_EQ(runs(history).size(), 3u);
+}
+
 TEST_F(ReadHistoryTest, AnotherVersionsFileIsLeftAlone) {
   open().append(numbers(1, 100), false);
   std::fstream file(path_, std::ios::in | std::ios::out);
