@@ -33,6 +33,7 @@ nlohmann::json to_json(const Usage& usage) {
           {"StoredBytes", usage.stored_bytes},
           {"MetadataBytes", usage.metadata_bytes},
           {"UnreferencedBytes", usage.unreferenced_bytes},
+          {"HintBytes", usage.hint_bytes},
           {"DiskBytes", usage.disk_bytes}};
 }
 
@@ -50,9 +51,9 @@ void print_table(const Usage& usage) {
              ratio(usage.logical_bytes, usage.stored_bytes)});
   print_line(table.to_string());
   print_line(fmt::format(
-      "On disk: {} ({} of it trees, indexes and records; {} unused, see "
-      "`layerfs gc`), {} times smaller than the images",
-      human_size(usage.disk_bytes), human_size(usage.metadata_bytes),
+      "On disk: {} ({} of it trees, indexes and records; {} for reading sooner; "
+      "{} unused, see `layerfs gc`), {} times smaller than the images",
+      human_size(usage.disk_bytes), human_size(usage.metadata_bytes), human_size(usage.hint_bytes),
       human_size(usage.unreferenced_bytes), ratio(usage.logical_bytes, usage.disk_bytes)));
 }
 

@@ -25,6 +25,7 @@ Status dump(Store& store, const std::string& kind, const std::string& id, const 
   if (kind == "chunks") return dump_chunk_index(store, line);
   if (kind == "similar") return dump_similar(store, line);
   if (kind == "reads") return dump_reads(store, line);
+  if (kind == "copies") return dump_copies(store, line);
   if (kind == "object" && all) return dump_objects(store, line);
   if (kind == "object") return dump_object(store, ObjectId{TRY(parse_number(id))}, line);
   if (kind == "group" && all) return dump_groups(store, line);
@@ -60,7 +61,7 @@ void add_dump(CommandLine& line) {
                              });
   command.required("KIND", arguments->kind, "What to print",
                    {"catalog", "image", "layer", "chain", "object", "group", "chunks", "similar",
-                    "reads", "container"});
+                    "reads", "copies", "container"});
   command.optional("ID", arguments->id,
                    "Reference, digest, number or name; objects and groups are listed without");
 }

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 
 #include "layerdb/base/coding.h"
 #include "layerdb/object/file_map.h"
@@ -12,6 +13,7 @@
 #include "layerdb/ops/dump_text.h"
 #include "layerdb/store/catalog.h"
 #include "layerdb/store/group_codec.h"
+#include "layerdb/store/group_copies.h"
 #include "layerdb/store/maintenance.h"
 #include "layerdb/store/object_store.h"
 #include "layerdb/store/read_history.h"
@@ -230,6 +232,17 @@ Status dump_reads(Store& store, const DumpLine& line) {
   TRY(std::move(history)).for_each_run([&](ReadHistory::Place place, std::span<const GroupId> run) {
     line(fmt::format("run at {} groups {}", place, fmt::join(run, " ")));
   });
+  return {};
+}
+
+Status dump_copies(Store& store, const DumpLine& line) {
+  Result<GroupCopies> copies = GroupCopies::open_to_read(GroupCopies::path_in(store.root()));
+  if (!copies.ok() && copies.error().code == ENOENT) return {};
+  std::map<uint64_t, std::string> lines;  // in the file's order
+  TRY(std::move(copies)).for_each([&](GroupId group, uint64_t offset, uint32_t bytes) {
+    lines[offset] = fmt::format("copy of group {} stored {} at {}", group, bytes, offset);
+  });
+  for (const auto& [offset, text] : lines) line(text);
   return {};
 }
 

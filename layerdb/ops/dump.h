@@ -31,6 +31,7 @@ Status dump_groups(Store& store, const DumpLine& line);                 // heade
 Status dump_chunk_index(Store& store, const DumpLine& line);
 Status dump_similar(Store& store, const DumpLine& line);  // features, each with its group
 Status dump_reads(Store& store, const DumpLine& line);    // the history of reads, a run a line
+Status dump_copies(Store& store, const DumpLine& line);   // of groups: number, bytes, place
 Status dump_container(Store& store, const std::string& name, const DumpLine& line);
 
 }  // namespace layerfs

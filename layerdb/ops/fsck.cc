@@ -230,6 +230,8 @@ const char* finding_name(FindingKind kind) {
       return "bad-link";
     case FindingKind::bad_index:
       return "bad-index";
+    case FindingKind::wrong_copy:
+      return "wrong-copy";
     case FindingKind::wrong_tar:
       return "wrong-tar";
     case FindingKind::damaged_container:
@@ -272,6 +274,7 @@ Result<FsckResult> check_store(Store& store, const FsckProgress& progress,
   FsckState state(store);
   check_tables(state);
   TRY(check_groups(state, progress));
+  check_copies(state);
   TRY(RecordCheck(state, progress).run());
   TRY(check_containers(state, while_quiet));
   count_reclaimable(state);

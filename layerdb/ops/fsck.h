@@ -39,6 +39,7 @@ enum class FindingKind {
   wrong_count,        // numbers that do not add up (entries, inodes, links, sizes)
   bad_link,           // a name of a hard link group that no link table has
   bad_index,          // a chunk index entry names other bytes
+  wrong_copy,         // a copy of a group (group_copies.h) has other bytes
   wrong_tar,          // a layer's tar does not have its diffID (unless that is provisional)
   damaged_container,  // its description or its upper
 };

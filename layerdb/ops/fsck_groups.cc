@@ -7,6 +7,7 @@
 #include "layerdb/object/chunker.h"
 #include "layerdb/ops/fsck_state.h"
 #include "layerdb/store/group_codec.h"
+#include "layerdb/store/group_copies.h"
 #include "layerdb/store/maintenance.h"
 
 namespace layerfs {
@@ -135,6 +136,23 @@ class GroupCheck {
 
 Status check_groups(FsckState& state, const FsckProgress& progress) {
   return GroupCheck(state, progress).run();
+}
+
+void check_copies(FsckState& state) {
+  std::string path = GroupCopies::path_in(state.store.root());
+  Result<GroupCopies> copies = GroupCopies::open_to_read(path);
+  if (!copies.ok()) return;  // no mount believes it either
+  copies->for_each([&](GroupId number, uint64_t, uint32_t) {
+    auto group = state.groups.find(number);
+    std::optional<std::string> record = copies->find(number);
+    if (!record || group == state.groups.end() || !group->second.problem.empty()) return;
+    auto copy = decode_group(number, *record,
+                             [&](GroupId base) { return state.store.chunks().read_group(base); });
+    auto raw = state.store.chunks().read_group(number);
+    if (copy.ok() && raw.ok() && *copy == **raw) return;
+    state.report(FindingKind::wrong_copy, "store", "",
+                 fmt::format("the copy of group {} has other bytes; remove '{}'", number, path));
+  });
 }
 
 }  // namespace layerfs

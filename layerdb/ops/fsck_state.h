@@ -39,6 +39,8 @@ class FsckState {
 
 // Decodes every group and checks the chunk index against them.
 Status check_groups(FsckState& state, const FsckProgress& progress);
+// Compares copies with their groups. After check_groups().
+void check_copies(FsckState& state);
 
 // A tree of one owner: pages, counts, contents, links.
 // `links`: the link table; `merged`: no marks of diffs may be left and link counts must agree.

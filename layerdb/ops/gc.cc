@@ -8,6 +8,7 @@
 #include "layerdb/ops/container.h"
 #include "layerdb/ops/reach.h"
 #include "layerdb/store/catalog.h"
+#include "layerdb/store/group_copies.h"
 #include "layerdb/store/maintenance.h"
 
 namespace layerfs {
@@ -84,6 +85,7 @@ class Collector {
     if (!dead_.empty()) {
       TRY(delete_index_entries(database, group_is_dead));
       TRY(delete_groups(database, dead_));
+      TRY(GroupCopies::remove(GroupCopies::path_in(store_.root())));
     }
     if (result_.objects > 0) {
       TRY(delete_objects(database, [&](ObjectId id) { return !reach_.has(id); }));

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layerdb/ops/usage.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cmath>
 #include <unordered_map>
 
 #include "layerdb/ops/reach.h"
+#include "layerdb/store/group_copies.h"
 #include "layerdb/store/maintenance.h"
+#include "layerdb/store/read_history.h"
 
 namespace layerfs {
 namespace {
@@ -53,6 +57,11 @@ Result<std::vector<Span>> spans_of(Store& store, const ImageRecord& image, uint3
   }
   normalise(spans);
   return spans;
+}
+
+uint64_t bytes_on_disk(const std::string& path) {
+  struct stat status = {};
+  return ::lstat(path.c_str(), &status) == 0 ? static_cast<uint64_t>(status.st_blocks) * 512 : 0;
 }
 
 // Compressed bytes per decoded byte of each group.
@@ -163,6 +172,10 @@ Result<Usage> measure_usage(Store& store) {
     usage.disk_bytes += family.file_bytes;
     if (family.family != Family::groups) usage.metadata_bytes += family.file_bytes;
   }
+  for (const std::string& path :
+       {ReadHistory::path_in(store.root()), GroupCopies::path_in(store.root())})
+    usage.hint_bytes += bytes_on_disk(path);
+  usage.disk_bytes += usage.hint_bytes;
   return usage;
 }
 

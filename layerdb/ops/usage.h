@@ -34,7 +34,8 @@ struct Usage {
   uint64_t stored_bytes = 0;        // data_bytes compressed
   uint64_t metadata_bytes = 0;      // on disk: trees, indexes, catalog
   uint64_t unreferenced_bytes = 0;  // group records, or parts of them, that no image names
-  uint64_t disk_bytes = 0;          // all table files
+  uint64_t hint_bytes = 0;          // on disk: what mounts keep to read sooner
+  uint64_t disk_bytes = 0;          // all table files, and these
 };
 
 Result<Usage> measure_usage(Store& store);

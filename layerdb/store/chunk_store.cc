@@ -9,6 +9,7 @@
 #include "layerdb/object/chunker.h"
 #include "layerdb/store/chunk_store_impl.h"
 #include "layerdb/store/fingerprint_key.h"
+#include "layerdb/store/maintenance.h"
 
 namespace layerfs {
 
@@ -176,21 +177,36 @@ void StoredChunks::share(std::unique_ptr<GroupPool> pool) {
 }
 
 void StoredChunks::foretell(ReadHistory history) {
-  read_ahead_ = std::make_unique<ReadAhead>(
-      std::move(history), ReadAhead::Actions{[this](GroupId group) { prepare(group); },
-                                             [this](GroupId group) { fetch(group); }});
+  ReadAhead::Actions actions = {[this](GroupId group, bool in_order) { prepare(group, in_order); },
+                                [this](GroupId group) { fetch(group); }};
+  if (copies_) actions.copy = [this](std::span<const GroupId> groups) { return copy(groups); };
+  read_ahead_ = std::make_unique<ReadAhead>(std::move(history), std::move(actions));
 }
 
 bool StoredChunks::is_at_hand(GroupId group) {
   return cache_.contains(group) || (pool_ && pool_->may_have(group));
 }
 
-void StoredChunks::prepare(GroupId group) {
-  if (!is_at_hand(group)) database_.begin_to_read(Family::groups, be64(group));
+void StoredChunks::prepare(GroupId group, bool in_order) {
+  if (is_at_hand(group) || (copies_ && copies_->begin_to_read(group))) return;
+  if (!in_order) database_.begin_to_read(Family::groups, be64(group));
 }
 
 void StoredChunks::fetch(GroupId group) {
   if (!is_at_hand(group)) (void)read_group(group);  // who asks for it says what is wrong
+}
+
+std::vector<GroupId> StoredChunks::copy(std::span<const GroupId> groups) {
+  uint64_t groups_bytes = 0;
+  for (const FamilySize& size : family_sizes(database_))
+    if (size.family == Family::groups) groups_bytes = size.file_bytes;
+  GroupEncoder encoder;
+  auto copied = copies_->add(groups, groups_bytes / GroupCopies::kShare,
+                             [&](GroupId group) -> Result<std::string> {
+                               return encoder.encode(group, *TRY(read_group(group)), {});
+                             });
+  forget_decoded();  // nobody reads just now
+  return copied;
 }
 
 // A copy for others takes a third of the time of decoding, and memory. While there are no others it
@@ -201,7 +217,20 @@ void StoredChunks::offer(GroupId group, std::string_view raw, Reuse reuse) {
   if (again || others || reuse == Reuse::likely) pool_->put(group, raw);
 }
 
+// Nothing where the copy is not what it should be: the group itself will be.
+std::optional<std::string> StoredChunks::load_copy(GroupId group, Purpose purpose) {
+  std::optional<std::string> record;
+  if (copies_) record = copies_->find(group);
+  if (!record) return std::nullopt;
+  Result<std::string> raw = decode(group, *record, purpose);
+  if (!raw.ok()) return std::nullopt;
+  counters_.groups_read++;
+  counters_.compressed_bytes_read += record->size();
+  return std::move(*raw);
+}
+
 Result<std::string> StoredChunks::load_stored(GroupId group, Purpose purpose) {
+  if (std::optional<std::string> raw = load_copy(group, purpose)) return *std::move(raw);
   rocksdb::PinnableSlice record;
   if (!TRY(database_.get(Family::groups, be64(group), record)))
     return Error{EUCLEAN, fmt::format("group {} is missing from the store", group)};
@@ -220,8 +249,12 @@ Result<std::string> StoredChunks::decode(GroupId group, std::string_view record,
 }
 
 void StoredChunks::drop_cache() {
-  constexpr double kUnusedSeconds = 0.9;
   if (read_ahead_) read_ahead_->pause();
+  forget_decoded();
+}
+
+void StoredChunks::forget_decoded() {
+  constexpr double kUnusedSeconds = 0.9;
   cache_.clear();
   decoded_.clear();
   release_decode_contexts();

@@ -11,6 +11,7 @@
 #include <unordered_map>
 
 #include "layerdb/store/chunk_store.h"
+#include "layerdb/store/group_copies.h"
 #include "layerdb/store/group_pool.h"
 #include "layerdb/store/group_writer.h"
 #include "layerdb/store/lru_cache.h"
@@ -41,6 +42,8 @@ class StoredChunks : public ChunkStore {
   void share(std::unique_ptr<GroupPool> pool);
   // Reads ahead from here on what the history foretells, and adds to it.
   void foretell(ReadHistory history);
+  // Reads groups from these copies, and adds to them. Before foretell().
+  void use_copies(GroupCopies copies) { copies_ = std::move(copies); }
 
   // The number of the next new group.
   GroupId next_group() const { return open_number(); }
@@ -68,8 +71,11 @@ class StoredChunks : public ChunkStore {
   Result<LruCache<std::string>::Loaded> load_group(GroupId group, Purpose purpose);
   Result<std::string> load_stored(GroupId group, Purpose purpose);
   Result<std::string> decode(GroupId group, std::string_view record, Purpose purpose);
-  void prepare(GroupId group);
+  void prepare(GroupId group, bool in_order);
   void fetch(GroupId group);
+  std::vector<GroupId> copy(std::span<const GroupId> groups);
+  std::optional<std::string> load_copy(GroupId group, Purpose purpose);
+  void forget_decoded();
   bool is_at_hand(GroupId group);
   void offer(GroupId group, std::string_view raw, Reuse reuse);
 
@@ -77,7 +83,8 @@ class StoredChunks : public ChunkStore {
   FingerprintFunction hash_;
   LruCache<std::string> cache_;
   std::unique_ptr<GroupPool> pool_;  // behind the cache, if any
-  RecentNumbers<4096> decoded_;      // and therefore perhaps in the cache
+  std::optional<GroupCopies> copies_;
+  RecentNumbers<4096> decoded_;  // and therefore perhaps in the cache
   struct AtomicCounters {
     std::atomic<uint64_t> groups_read{0}, compressed_bytes_read{0}, decoded_bytes{0};
     std::atomic<uint64_t> chunks_put{0}, chunks_shared{0}, put_bytes{0}, new_bytes{0};

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
 #include <system_error>
+#include <unordered_set>
 #include <utility>
 
 namespace layerfs {
@@ -61,7 +63,9 @@ void ReadAhead::note(GroupId group) {
 // What was asked for goes to a thread, which writes it. If the part before is not written yet, this
 // one is forgotten: nobody waits for a disk to remember.
 void ReadAhead::hand_over(bool more_follows) {
-  if (!part_) part_ = Part{std::exchange(run_, {}), std::exchange(built_on_, {}), more_follows};
+  bool follows = std::exchange(follows_, more_follows);
+  if (!part_)
+    part_ = Part{std::exchange(run_, {}), std::exchange(built_on_, {}), follows, more_follows};
   run_.clear();
   built_on_.clear();
   wake(1);
@@ -142,20 +146,20 @@ void ReadAhead::wake(size_t threads) {
   }
 }
 
-// Along with the next one that is fetched; 0: none.
-std::array<GroupId, ReadAhead::kPreparedAtOnce> ReadAhead::to_prepare(Stream& stream) const {
+// Along with the next one that is fetched.
+std::array<ReadAhead::ToPrepare, ReadAhead::kPreparedAtOnce> ReadAhead::to_prepare(
+    Stream& stream) const {
   size_t first = std::max(stream.prepared, stream.fetched + 1);
   size_t until = std::min({stream.end, stream.fetched + kPrepared, first + kPreparedAtOnce});
   stream.prepared = std::max(first, until);
-  std::array<GroupId, kPreparedAtOnce> out = {};
+  std::array<ToPrepare, kPreparedAtOnce> out = {};
   for (size_t i = first; i < stream.prepared; ++i)
-    if (!goes_on_from_before(stream, i)) out[i - first] = stream.window[i];
+    out[i - first] = {stream.window[i], is_in_order(stream, i)};
   return out;
 }
 
-// Whether the three numbers before it are close before it: the disk has it already, because the
-// kernel reads ahead by itself, and in larger pieces.
-bool ReadAhead::goes_on_from_before(const Stream& stream, size_t index) {
+// Whether three of the numbers before it are close before it.
+bool ReadAhead::is_in_order(const Stream& stream, size_t index) {
   constexpr size_t kClose = 8, kInOrder = 3;
   auto before = std::span(stream.window).first(index).last(std::min(index, kClose));
   auto follows = [&](GroupId earlier) {
@@ -171,11 +175,11 @@ void ReadAhead::run(bool& running) {
     if (part_ && !writing_) {
       write_part(lock);
     } else if (stream != nullptr) {
-      std::array<GroupId, kPreparedAtOnce> prepare = to_prepare(*stream);
+      std::array<ToPrepare, kPreparedAtOnce> prepare = to_prepare(*stream);
       GroupId group = stream->window[stream->fetched++];
       lock.unlock();
-      for (GroupId later : prepare)
-        if (later != 0) try_to([&] { actions_.prepare(later); });
+      for (const auto& [later, in_order] : prepare)
+        if (later != 0) try_to([&] { actions_.prepare(later, in_order); });
       try_to([&] { actions_.fetch(group); });  // who asks for it says what is wrong
       lock.lock();
     } else if (leaving_) {
@@ -190,10 +194,30 @@ void ReadAhead::run(bool& running) {
 void ReadAhead::write_part(std::unique_lock<std::mutex>& lock) {
   writing_ = true;  // nobody else touches it meanwhile
   lock.unlock();
-  try_to([&] { history_.append(part_->groups, part_->more_follows, part_->built_on); });
+  try_to([&] { remember(*part_); });
   lock.lock();
   part_.reset();
   writing_ = false;
+}
+
+void ReadAhead::remember(Part& part) {
+  bool known = history_.append(part.groups, part.more_follows, part.built_on);
+  if (!known || part.follows || part.more_follows || !actions_.copy) return;
+  std::unordered_set<GroupId> asked(part.groups.begin(), part.groups.end());
+  std::unordered_set<GroupId> costly;
+  for (const auto& [group, base] : part.built_on)
+    if (asked.contains(group) && !asked.contains(base)) costly.insert(group);
+  std::vector<GroupId> wanted;  // in the order in which they are asked for
+  std::ranges::copy_if(part.groups, std::back_inserter(wanted),
+                       [&](GroupId group) { return costly.contains(group); });
+  if (wanted.empty()) return;
+  std::vector<GroupId> copied = actions_.copy(wanted);
+  if (copied.empty()) return;
+  // What they build on is not to be read ahead any more.
+  std::erase_if(part.built_on, [&](const ReadHistory::BuiltOn& pair) {
+    return std::ranges::find(copied, pair.group) != copied.end();
+  });
+  history_.replace(part.groups, part.built_on);
 }
 
 void ReadAhead::pause() noexcept {

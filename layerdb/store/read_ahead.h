@@ -9,6 +9,10 @@
 // reads of a file. What was asked for already since the last pause says nothing: the kernel asks
 // for a group several times.
 //
+// What was read a second time from one pause to the next, a program's start, say, will be read a
+// third time: of its groups that build on others that it did not ask for, copies are made. Not of
+// what is longer than kPartGroups: who copies a tree waits for the disk.
+//
 // Thread-safety: all from any thread. The threads also write to the history; they run while there
 // is something to do, and leave at a pause. One mutex, held for small reads of the history, never
 // while fetching or writing.
@@ -21,6 +25,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -34,10 +39,15 @@ class ReadAhead {
  public:
   // What is done with groups, by one thread each.
   struct Actions {
-    // Has the disk begin to read the group, without waiting.
-    std::function<void(GroupId)> prepare;
+    // Has the disk begin to read the group, without waiting. In order: its number is close behind
+    // those before, so the disk has it already, because the kernel reads ahead by itself, and in
+    // larger pieces.
+    std::function<void(GroupId, bool in_order)> prepare;
     // Has the group ready for whoever asks for it next.
     std::function<void(GroupId)> fetch;
+    // Makes copies of groups that do not need what these build on. Returns those that have one now
+    // and had none.
+    std::function<std::vector<GroupId>(std::span<const GroupId>)> copy;
   };
   ReadAhead(ReadHistory history, Actions actions);
   ~ReadAhead();
@@ -81,7 +91,7 @@ class ReadAhead {
   struct Part {
     std::vector<GroupId> groups;
     std::vector<ReadHistory::BuiltOn> built_on;
-    bool more_follows;
+    bool follows, more_follows;
   };
 
   void note(GroupId group);
@@ -94,8 +104,13 @@ class ReadAhead {
   void wake(size_t threads);
   void run(bool& running);
   void write_part(std::unique_lock<std::mutex>& lock);
-  std::array<GroupId, kPreparedAtOnce> to_prepare(Stream& stream) const;
-  static bool goes_on_from_before(const Stream& stream, size_t index);
+  void remember(Part& part);
+  struct ToPrepare {
+    GroupId group = 0;  // none
+    bool in_order = false;
+  };
+  std::array<ToPrepare, kPreparedAtOnce> to_prepare(Stream& stream) const;
+  static bool is_in_order(const Stream& stream, size_t index);
 
   ReadHistory history_;
   const Actions actions_;
@@ -108,6 +123,7 @@ class ReadAhead {
   std::vector<GroupId> run_;          // asked for since the last pause, fewer than kPartGroups
   std::vector<ReadHistory::BuiltOn> built_on_;  // of what was decoded, kPartBases at most
   RecentNumbers<kPartGroups> noted_;  // those in it, and before
+  bool follows_ = false;              // another part of the same run
   std::optional<Part> part_;          // for a thread
   bool writing_ = false;              // one has it
   bool leaving_ = false;              // they are to end when all is done

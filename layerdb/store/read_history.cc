@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layerdb/store/read_history.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +14,7 @@
 
 #include "layerdb/base/coding.h"
 #include "layerdb/base/hash.h"
+#include "layerdb/store/hint_file.h"
 
 namespace layerfs {
 namespace {
@@ -29,7 +28,6 @@ static_assert(kIndexSlots == 2 * ReadHistory::kEntries);
 using GroupEntry = uint32_t;  // a group's number; larger ones (after 290 TB) are not remembered
 constexpr uint64_t kIndexOffset = kEntriesOffset + sizeof(GroupEntry) * ReadHistory::kEntries;
 constexpr uint64_t kFileBytes = kIndexOffset + sizeof(ReadHistory::Place) * kIndexSlots;
-constexpr int kOpenFlags = O_NOFOLLOW | O_NONBLOCK;  // a FIFO is no reason to wait
 constexpr GroupEntry kEnd = 0;                       // of a run; no group has this number
 
 std::string history_head() {
@@ -46,43 +44,10 @@ uint64_t entry_offset(ReadHistory::Place place) {
   return kEntriesOffset + sizeof(GroupEntry) * place;
 }
 
-template <typename T>
-std::span<char> bytes_of(std::span<T> values) {
-  return {reinterpret_cast<char*>(values.data()), values.size_bytes()};
-}
-template <typename T>
-std::optional<T> read_number(const UniqueFd& fd, uint64_t offset) {
-  T value = {};
-  Result<size_t> got = pread_full(fd.get(), bytes_of(std::span(&value, 1)), offset);
-  if (!got.ok() || *got != sizeof value) return std::nullopt;
-  return value;
-}
-template <typename T>
-Status write_numbers(const UniqueFd& fd, std::span<const T> values, uint64_t offset) {
-  return pwrite_full(fd.get(), {reinterpret_cast<const char*>(values.data()), values.size_bytes()},
-                     offset);
-}
-
-// While it lives no other process appends.
-class Turn {
- public:
-  explicit Turn(const UniqueFd& fd) : fd_(fd), mine_(::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) {}
-  ~Turn() {
-    if (mine_) ::flock(fd_.get(), LOCK_UN);
-  }
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-  bool mine() const { return mine_; }
-
- private:
-  const UniqueFd& fd_;
-  bool mine_;
-};
-
 }  // namespace
 
 Result<ReadHistory> ReadHistory::open(const std::string& path) {
-  Result<UniqueFd> fd = open_file(path, O_RDWR | O_CREAT | kOpenFlags, 0600);
+  Result<UniqueFd> fd = open_file(path, O_RDWR | O_CREAT | kHintFileFlags, 0600);
   if (!fd.ok() && (fd.error().code == EACCES || fd.error().code == EROFS))
     return open_to_read(path);
   ReadHistory history(TRY(std::move(fd)));
@@ -92,7 +57,7 @@ Result<ReadHistory> ReadHistory::open(const std::string& path) {
 }
 
 Result<ReadHistory> ReadHistory::open_to_read(const std::string& path) {
-  ReadHistory history(TRY(open_file(path, O_RDONLY | kOpenFlags)));
+  ReadHistory history(TRY(open_file(path, O_RDONLY | kHintFileFlags)));
   TRY(history.check(path));
   return history;
 }
@@ -185,14 +150,25 @@ std::vector<ReadHistory::Entry> with_bases(std::span<const GroupId> run,
 
 }  // namespace
 
-void ReadHistory::append(std::span<const GroupId> run, bool more_follows,
-                         std::span<const BuiltOn> built_on) {
+bool ReadHistory::fits(std::span<const GroupId> run, std::span<const BuiltOn> built_on) {
   constexpr size_t kShortest = 4;
-  Turn turn(fd_);
-  bool fits = run.size() >= kShortest && run.size() + built_on.size() < kEntries &&
-              std::ranges::max(run) <= std::numeric_limits<GroupEntry>::max();
-  bool written = fits && turn.mine() && !knows(run) && write(with_bases(run, built_on)).ok();
+  return run.size() >= kShortest && run.size() + built_on.size() < kEntries &&
+         std::ranges::max(run) <= std::numeric_limits<GroupEntry>::max();
+}
+
+bool ReadHistory::append(std::span<const GroupId> run, bool more_follows,
+                         std::span<const BuiltOn> built_on) {
+  WriterTurn turn(fd_);
+  bool may = fits(run, built_on) && turn.mine(), known = may && knows(run);
+  bool written = may && !known && write(with_bases(run, built_on)).ok();
   if (!written || !more_follows) end_.reset();
+  return known;
+}
+
+void ReadHistory::replace(std::span<const GroupId> run, std::span<const BuiltOn> built_on) {
+  WriterTurn turn(fd_);
+  if (fits(run, built_on) && turn.mine()) (void)write(with_bases(run, built_on));
+  end_.reset();
 }
 
 Status ReadHistory::write(const std::vector<Entry>& run) {

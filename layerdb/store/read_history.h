@@ -55,10 +55,13 @@ class ReadHistory {
   // Fills `out` with what was read from `place` on, and moves it behind that; fewer: the run ends.
   std::span<GroupId> read(Place& place, std::span<GroupId> out) const;
 
-  // A run, or a part of it when `more_follows`, unless the like was written lately. What its groups
-  // build on, as far as `built_on` says, is named behind them. Best effort: at once or not at all.
-  void append(std::span<const GroupId> run, bool more_follows,
+  // A run, or a part of it when `more_follows`, unless the like was written lately (true). What its
+  // groups build on, as far as `built_on` says, is named behind them. Best effort: at once or not
+  // at all.
+  bool append(std::span<const GroupId> run, bool more_follows,
               std::span<const BuiltOn> built_on = {});
+  // A run in the place of the like.
+  void replace(std::span<const GroupId> run, std::span<const BuiltOn> built_on);
 
   // All runs, in the file's order.
   void for_each_run(const std::function<void(Place, std::span<const GroupId>)>& visit) const;
@@ -69,6 +72,7 @@ class ReadHistory {
   Status prepare() const;
   Place next_place() const;
   bool knows(std::span<const GroupId> run) const;
+  static bool fits(std::span<const GroupId> run, std::span<const BuiltOn> built_on);
   Status write(const std::vector<Entry>& run);
 
   UniqueFd fd_;

@@ -14,6 +14,7 @@
 #include "layerdb/store/catalog_impl.h"
 #include "layerdb/store/chunk_store_impl.h"
 #include "layerdb/store/database.h"
+#include "layerdb/store/group_copies.h"
 #include "layerdb/store/group_pool.h"
 #include "layerdb/store/maintenance.h"
 #include "layerdb/store/object_store_impl.h"
@@ -47,21 +48,26 @@ Result<uint64_t> identify_store(const std::string& root) {
   return checksum64(name);
 }
 
-// Null where it cannot be (no right to write there, little memory): sharing is only for speed.
+// What mounts do for speed only. Not where it cannot be (no right to write there, little memory).
 // `before`: the store that was there before the database was opened.
-std::unique_ptr<GroupPool> join_others(const std::string& root, const Result<uint64_t>& before) {
+void make_reads_faster(const std::string& root, const Result<uint64_t>& before,
+                       StoredChunks& chunks) {
   Result<uint64_t> identity = identify_store(root);
-  if (!identity.ok() || !before.ok() || *identity != *before) return nullptr;
-  Result<std::unique_ptr<GroupPool>> pool = GroupPool::join(root + "/pool", *identity);
-  if (!pool.ok()) log_info("decoded groups are not shared: {}", pool.error().message);
-  return std::move(pool).value_or(nullptr);
-}
-
-// Not where it cannot be: reading ahead is only for speed.
-void remember_reads(const std::string& root, StoredChunks& chunks) {
+  if (identity.ok() && before.ok() && *identity == *before) {
+    Result<std::unique_ptr<GroupPool>> pool = GroupPool::join(root + "/pool", *identity);
+    if (pool.ok())
+      chunks.share(*std::move(pool));
+    else
+      log_info("decoded groups are not shared: {}", pool.error().message);
+    Result<GroupCopies> copies = GroupCopies::open(GroupCopies::path_in(root), *identity);
+    if (copies.ok())
+      chunks.use_copies(*std::move(copies));
+    else
+      log_info("no copies of groups are used: {}", copies.error().message);
+  }
   Result<ReadHistory> history = ReadHistory::open(ReadHistory::path_in(root));
   if (history.ok())
-    chunks.foretell(std::move(*history));
+    chunks.foretell(*std::move(history));
   else
     log_info("nothing is read ahead: {}", history.error().message);
 }
@@ -95,13 +101,14 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, StoreOptions
                                              .create = options.create,
                                              .files_only = options.for_mount,
                                              .env = options.env}));
-  std::unique_ptr<GroupPool> pool = options.for_mount ? join_others(root, identity) : nullptr;
   state.chunks = std::make_unique<StoredChunks>(*state.database, options.group_cache_bytes);
-  if (pool) state.chunks->share(std::move(pool));
-  if (options.for_mount) remember_reads(root, *state.chunks);
+  if (options.for_mount) make_reads_faster(root, identity, *state.chunks);
   state.objects = std::make_unique<StoredObjects>(*state.database, options.page_cache_bytes);
   state.catalog = std::make_unique<StoredCatalog>(*state.database);
-  if (!options.read_only) TRY(state.set_next_numbers());
+  if (!options.read_only) {
+    TRY(state.set_next_numbers());
+    TRY(GroupCopies::remove_if_newer(GroupCopies::path_in(root), state.chunks->next_group()));
+  }
   return store;
 }
 

@@ -246,6 +246,35 @@ mkdir "$history"
 read_all
 rmdir "$history"
 
+step "what is read again and again is copied, where it builds on what is not read"
+mkdir "$WORK/twice"
+for i in $(seq 200); do head -c 60000 /dev/urandom >"$WORK/twice/$i"; done
+for i in $(seq 8); do
+  cp "$WORK/twice/$i" "$WORK/twice/near-$i"
+  for at in 3000 17000 31000 45000 59000; do # each chunk is a new one
+    printf x | dd of="$WORK/twice/near-$i" bs=1 seek=$at conv=notrunc status=none
+  done
+done
+lf import "$WORK/twice" twice >/dev/null
+rm -f "$history"
+decoded_of_near() {
+  M=$(mount_container twice again)
+  echo 3 >/proc/sys/vm/drop_caches
+  cat "$M"/near-* | cmp - <(cat "$WORK"/twice/near-*)
+  lf stats again --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["decompressed_bytes"])'
+  lf umount again
+}
+first=$(decoded_of_near)
+copies() { lf dump copies | grep -c "^copy of group" || true; }
+assert_eq "$(copies)" 0 "copies of what was read once"
+decoded_of_near >/dev/null
+((4 <= $(copies) && $(copies) <= 12)) || fail "$(copies) groups are copied"
+third=$(decoded_of_near)
+((third < first * 3 / 4)) || fail "decoded $third bytes with copies, $first without"
+assert_fsck
+rm "$STORE/group_copies"
+decoded_of_near >/dev/null
+
 step "who waits for a container that is still being closed keeps nobody else waiting"
 S=$(mount_container img slow)
 lf umount slow

@@ -13,6 +13,7 @@
 #include "layerdb/store/chunk_store_impl.h"
 #include "layerdb/store/database.h"
 #include "layerdb/store/group_codec.h"
+#include "layerdb/store/group_copies.h"
 #include "layerdb/store/maintenance.h"
 #include "tests/support/random.h"
 #include "tests/support/result_matchers.h"
@@ -126,6 +127,46 @@ TEST_F(ChunkStoreTest, RemembersWhatGroupsBuildOn) {
     });
     EXPECT_LT(*named.begin(), changed[0].group);
   }
+}
+
+// A few differences among much else: what they build on is decoded no more.
+TEST_F(ChunkStoreTest, ReadsCopiesOfDifferences) {
+  Random random;
+  std::vector<std::string> chunks;
+  for (int i = 0; i < 240; ++i) chunks.push_back(random.bytes(20'000));
+  for (std::string& chunk : chunks) put(chunk);
+  std::vector<ChunkAddress> changed;
+  chunks.resize(12);
+  for (std::string& chunk : chunks) {
+    chunk[100] ^= 1;
+    changed.push_back(put(chunk));
+  }
+  ASSERT_OK(chunks_->flush());
+  chunks_.reset();
+  database_.reset();
+  database_ = VALUE(Database::open(dir_ / "store", {.read_only = true, .create = false}));
+  auto read_changed = [&] {
+    chunks_ = std::make_unique<StoredChunks>(*database_, kCacheBytes);
+    chunks_->use_copies(VALUE(GroupCopies::open(dir_ / "copies", 1)));
+    chunks_->foretell(VALUE(ReadHistory::open(dir_ / "history")));
+    for (size_t i = 0; i < chunks.size(); ++i) {
+      std::string part(chunks[i].size(), '?');
+      EXPECT_TRUE(chunks_->read(changed[i].group, changed[i].offset, part, Reuse::unlikely).ok());
+      EXPECT_EQ(part, chunks[i]);
+    }
+    return chunks_->counters().decoded_bytes;
+  };
+  uint64_t first = read_changed();
+  EXPECT_GE(first, 2u * 12 * 20'000);
+  EXPECT_GE(read_changed(), first - 96'000) << "what the end of a reader cuts short";
+  chunks_.reset();
+  uint64_t with_copies = read_changed();
+  EXPECT_LE(with_copies, first / 2 + 96'000);
+  chunks_.reset();
+  // Where a copy is damaged the group itself is read.
+  for (uint64_t at = 4096 + (256 << 10); at < VALUE(read_file(dir_ / "copies")).size(); at += 997)
+    ASSERT_OK(pwrite_full(VALUE(open_file(dir_ / "copies", O_WRONLY)).get(), "x", at));
+  EXPECT_GT(read_changed(), with_copies);
 }
 
 TEST_F(ChunkStoreTest, RefusesImpossibleChunks) {

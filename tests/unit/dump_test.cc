@@ -9,6 +9,7 @@
 #include "layerdb/ops/container.h"
 #include "layerdb/ops/dump_text.h"
 #include "layerdb/store/database.h"
+#include "layerdb/store/group_copies.h"
 #include "layerdb/store/read_history.h"
 #include "layerdb/store/similarity.h"
 #include "layerdb/upper/upper.h"
@@ -100,6 +101,12 @@ TEST_F(Dump, EveryStructure) {
       .append(std::vector<GroupId>{3, 5, 4, 9}, false);
   ASSERT_OK(dump_reads(*store_, collect()));
   EXPECT_TRUE(has("run at 0 groups 3 5 4 9"));
+  ASSERT_OK(dump_copies(*store_, collect()));
+  EXPECT_EQ(text_, "");
+  VALUE(GroupCopies::open(GroupCopies::path_in(store_->root()), 1))
+      .add(std::vector<GroupId>{9, 4}, 1 << 20, [](GroupId) { return std::string("record"); });
+  ASSERT_OK(dump_copies(*store_, collect()));
+  EXPECT_EQ(text_, "copy of group 9 stored 22 at 266240\ncopy of group 4 stored 22 at 266262\n");
   ASSERT_OK(dump_objects(*store_, collect()));
   EXPECT_TRUE(has("object 1 tree "));
   EXPECT_ERRNO(dump_object(*store_, ObjectId{999999}, collect()), ENOENT);

@@ -13,6 +13,8 @@
 #include "layerdb/ops/merge.h"
 #include "layerdb/store/chunk_store.h"
 #include "layerdb/store/database.h"
+#include "layerdb/store/group_codec.h"
+#include "layerdb/store/group_copies.h"
 #include "layerdb/upper/upper.h"
 #include "layerdb/view/tree_reader.h"
 #include "tests/support/random.h"
@@ -213,6 +215,21 @@ TEST_F(Fsck, BadIndex) {
   std::string right = key(Family::chunk_index, "");
   put(Family::chunk_index, wrong, *VALUE(store_->database().get(Family::chunk_index, right)));
   expect(FindingKind::bad_index, "store");
+}
+
+TEST_F(Fsck, WrongCopy) {
+  GroupCopies copies = VALUE(GroupCopies::open(GroupCopies::path_in(dir_.path()), 1));
+  std::string right = *VALUE(store_->database().get(Family::groups, be64(1)));
+  GroupEncoder encoder;
+  std::string wrong = VALUE(encoder.encode(2, "other bytes", {}));
+  auto add = [&](GroupId group, const std::string& record) {
+    copies.add(std::vector<GroupId>{group}, 1 << 20, [&](GroupId) { return record; });
+  };
+  add(1, right);
+  add(999, right);  // gone since
+  EXPECT_EQ(check().findings.size(), 0u);
+  add(2, wrong);
+  expect(FindingKind::wrong_copy, "store");
 }
 
 TEST_F(Fsck, WrongTar) {

@@ -6,12 +6,14 @@
 #include <gtest/gtest.h>
 
 #include "layerdb/base/coding.h"
+#include "layerdb/base/sys.h"
 #include "layerdb/ops/container.h"
 #include "layerdb/ops/fsck.h"
 #include "layerdb/ops/remove_image.h"
 #include "layerdb/ops/usage.h"
 #include "layerdb/store/content.h"
 #include "layerdb/store/database.h"
+#include "layerdb/store/group_copies.h"
 #include "layerdb/store/maintenance.h"
 #include "tests/support/random.h"
 #include "tests/support/result_matchers.h"
@@ -133,6 +135,28 @@ TEST_F(Gc, DeletesNothingWhereARootIsDamaged) {
   EXPECT_ERRNO(collect_garbage(*store_, false), EUCLEAN);
   ASSERT_OK(for_each_group(store_->database(), [&](auto&) { return ++after; }));
   EXPECT_EQ(before, after);
+}
+
+// Numbers of deleted groups would be in the way of others' copies for ever.
+TEST_F(Gc, CopiesOfGroupsGoWithGroups) {
+  image("a:1", 20);
+  image("b:1", 200);
+  std::string path = GroupCopies::path_in(dir_.path());
+  VALUE(GroupCopies::open(path, 1)).add(std::vector<GroupId>{1}, 1 << 20, [](GroupId) {
+    return std::string(30'000, 'r');
+  });
+  uint64_t with_copy = VALUE(measure_usage(*store_)).disk_bytes;
+  EXPECT_GE(VALUE(measure_usage(*store_)).hint_bytes, 30'000u);
+  VALUE(collect_garbage(*store_, false));
+  EXPECT_TRUE(path_exists(path)) << "nothing was deleted";
+  ASSERT_OK(GroupCopies::remove(path));
+  EXPECT_LE(VALUE(measure_usage(*store_)).disk_bytes, with_copy - 30'000);
+  VALUE(GroupCopies::open(path, 1));
+  ASSERT_OK(remove_image(*store_, "b:1"));
+  VALUE(collect_garbage(*store_, true));
+  EXPECT_TRUE(path_exists(path)) << "nothing was deleted";
+  VALUE(collect_garbage(*store_, false));
+  EXPECT_FALSE(path_exists(path));
 }
 
 TEST_F(Gc, UsageIsExact) {

@@ -37,14 +37,22 @@ Groups sorted(Groups groups) {
 class ReadAheadTest : public ::testing::Test {
  protected:
   std::unique_ptr<ReadAhead> open() {
-    return std::make_unique<ReadAhead>(VALUE(ReadHistory::open(ReadHistory::path_in(dir_.path()))),
-                                       ReadAhead::Actions{[this](GroupId group) { prepare(group); },
-                                                          [this](GroupId group) { fetch(group); }});
+    return std::make_unique<ReadAhead>(
+        VALUE(ReadHistory::open(ReadHistory::path_in(dir_.path()))),
+        ReadAhead::Actions{[this](GroupId group, bool in_order) {
+                             if (!in_order) prepare(group);
+                           },
+                           [this](GroupId group) { fetch(group); },
+                           [this](auto groups) { return copy(groups); }});
   }
   void prepare(GroupId group) {
     std::lock_guard lock(mutex_);
     prepared_.push_back(group);
     if (starved_) throw std::bad_alloc();
+  }
+  Groups copy(std::span<const GroupId> groups) {
+    copied_.assign(groups.begin(), groups.end());
+    return copied_;
   }
   void fetch(GroupId group) {
     std::lock_guard lock(mutex_);
@@ -83,7 +91,7 @@ class ReadAheadTest : public ::testing::Test {
   TempDir dir_;
   Random random_;
   std::mutex mutex_;
-  Groups fetched_, prepared_;
+  Groups fetched_, prepared_, copied_;
   bool starved_ = false;
 };
 
@@ -161,6 +169,44 @@ TEST_F(ReadAheadTest, WhatGroupsBuildOnComesAlong) {
         EXPECT_EQ(run.size(), 20u + 20 + 1);
       });
   EXPECT_EQ(runs, 1u);
+}
+
+// Who asks for the bases anyway needs no copy.
+TEST_F(ReadAheadTest, WhatIsReadAgainIsCopied) {
+  auto start = [&](bool decode) {
+    auto reader = open();
+    for (GroupId group : {50, 30, 40, 20, 60}) {
+      reader->asked(group);
+      if (decode) reader->needed(group, 10);  // nobody asks for it
+    }
+    reader->needed(31, 30);
+    reader->asked(31);
+  };
+  start(true);
+  EXPECT_EQ(copied_, Groups()) << "once is not again";
+  start(true);
+  EXPECT_EQ(copied_, Groups({50, 30, 40, 20, 60})) << "in their order";
+  ReadHistory history = VALUE(ReadHistory::open_to_read(ReadHistory::path_in(dir_.path())));
+  ReadHistory::Place place = history.after(50).value();
+  Groups behind(20);
+  auto named = history.read(place, behind);
+  EXPECT_EQ(Groups(named.begin(), named.end()), Groups({30, 40, 20, 60, 31})) << "without bases";
+  copied_.clear();
+  start(false);
+  EXPECT_EQ(copied_, Groups());
+}
+
+TEST_F(ReadAheadTest, WhatIsLongIsNotCopied) {
+  Groups run = in_any_order(1, 1500, random_);
+  for (int round = 0; round < 3; ++round) {
+    auto reader = open();
+    for (GroupId group : run) {
+      reader->asked(group);
+      reader->needed(group, 10'000 + group);
+      if (group % 8 == 0) fetched(0);
+    }
+  }
+  EXPECT_EQ(copied_, Groups());
 }
 
 TEST_F(ReadAheadTest, LearnsRunsOfAnyLength) {

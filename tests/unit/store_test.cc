@@ -17,6 +17,7 @@
 #include "layerdb/store/chunk_store_impl.h"
 #include "layerdb/store/content.h"
 #include "layerdb/store/database.h"
+#include "layerdb/store/group_copies.h"
 #include "layerdb/store/maintenance.h"
 #include "tests/support/random.h"
 #include "tests/support/result_matchers.h"
@@ -194,6 +195,40 @@ TEST(Store, AReaderReadsAheadWhatAnotherRead) {
   std::filesystem::remove(ReadHistory::path_in(dir.path()));
   std::filesystem::create_directory(ReadHistory::path_in(dir.path()));
   read_backwards(*open_to_share(dir.path()), parts);
+}
+
+// An older state that is put back gives numbers of groups again: nobody may take a copy of what had
+// them for what has them now.
+TEST(Store, CopiesOfGroupsThatAreNoMoreGo) {
+  TempDir dir, before;
+  publish_layer(*open_to_write(dir.path()), "one");
+  auto put = [](const std::string& from, const std::string& to) {  // in place: the same files
+    for (const auto& file : std::filesystem::directory_iterator(from + "/store"))
+      if (file.path().filename() != "IDENTITY" || !path_exists(to + "/store/IDENTITY"))
+        std::filesystem::copy(file, to + "/store/" + file.path().filename().string(),
+                              std::filesystem::copy_options::overwrite_existing);
+  };
+  std::filesystem::create_directory(before / "store");
+  put(dir.path(), before.path());
+  publish_layer(*open_to_write(dir.path()), Random().bytes(200'000));
+  std::string path = GroupCopies::path_in(dir.path());
+  { auto reader = open_to_share(dir.path()); }
+  auto has_copy_of_last = [&] {
+    Result<GroupCopies> copies = GroupCopies::open_to_read(path);
+    return copies.ok() && copies->find(3).has_value();
+  };
+  std::string head = VALUE(read_file(path));
+  uint64_t identity = load_fixed<uint64_t>(head.data() + 16);
+  EXPECT_EQ(VALUE(GroupCopies::open(path, identity))
+                .add(std::vector<GroupId>{3}, 1 << 20, [](GroupId) { return std::string("r"); }),
+            std::vector<GroupId>{3});
+  { auto store = open_to_write(dir.path()); }
+  { auto reader = open_to_share(dir.path()); }
+  EXPECT_TRUE(has_copy_of_last());
+  std::filesystem::remove(dir.path() + "/store/CURRENT");
+  put(before.path(), dir.path());
+  { auto store = open_to_write(dir.path()); }
+  EXPECT_FALSE(has_copy_of_last());
 }
 
 TEST(Store, AReaderThatCannotShareReadsAllTheSame) {

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Copies of groups that are stored as differences, each compressed by itself: a program that starts
+// then decodes what it reads, not the up to 512 KiB that each such group builds on. Mounts add them
+// to `<root>/group_copies` (format.md) when the same was read a second time (read_ahead.h), until
+// they take the kShare-th part of what the store's groups take. They go when gc deletes something.
+//
+// Only a cache: it may be removed at any time, is never synced, and a copy is believed when its
+// checksum, which covers the group's number, is right. A number means the same bytes for ever, in
+// one database: `identity` tells that one from all others, and a writer that is about to give a
+// number for the second time, because an older state of the database was put back, first removes
+// the file (remove_if_newer).
+//
+// Thread-safety: all but add() from any thread; add() by one thread at a time of a process, by
+// flock(2) among processes.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "layerdb/base/result.h"
+#include "layerdb/base/sys.h"
+#include "layerdb/object/types.h"
+
+namespace layerfs {
+
+class GroupCopies {
+ public:
+  static constexpr uint64_t kShare = 16;
+
+  static std::string path_in(const std::string& root) { return root + "/group_copies"; }
+  // Makes the file when there is none, or another database's. Where it cannot be written it is read
+  // only. EPROTO: it is another version's, or something else; EAGAIN: another process makes it now.
+  static Result<GroupCopies> open(const std::string& path, uint64_t identity);
+  // For looking at it, whichever database's it is. ENOENT.
+  static Result<GroupCopies> open_to_read(const std::string& path);
+  static Status remove(const std::string& path);
+  // Where it may name a group from `next` on.
+  static Status remove_if_newer(const std::string& path, GroupId next);
+
+  // The copy's record (group_codec.h), which names no bases.
+  std::optional<std::string> find(GroupId group) const;
+  // The disk begins to read it. False: there is none.
+  bool begin_to_read(GroupId group) const;
+
+  // Best effort, at once or not at all. Returns those that have a copy now and had none.
+  using MakeRecord = std::function<Result<std::string>(GroupId)>;
+  std::vector<GroupId> add(std::span<const GroupId> groups, uint64_t limit_bytes,
+                           const MakeRecord& make);
+
+  // All copies, in no order.
+  void for_each(const std::function<void(GroupId, uint64_t offset, uint32_t bytes)>& visit) const;
+
+ private:
+  static constexpr size_t kSlotsOfSet = 4;
+  struct Slot {
+    uint32_t group, bytes;
+    uint64_t offset;
+  };
+  using Set = std::array<Slot, kSlotsOfSet>;
+
+  explicit GroupCopies(UniqueFd fd) : fd_(std::move(fd)) {}
+  Status prepare(const std::string& path, const std::string& head) const;
+  Set read_set(uint64_t offset) const;
+  Slot find_slot(GroupId group) const;
+  std::optional<uint64_t> place_for(GroupId group) const;
+
+  UniqueFd fd_;
+};
+
+}  // namespace layerfs
