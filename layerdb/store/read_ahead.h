@@ -64,9 +64,9 @@ class ReadAhead {
   void pause() noexcept;
 
  private:
-  static constexpr size_t kStreams = 4, kWindow = 128;
+  static constexpr size_t kStreams = 4, kWindow = 256;
   // Groups fetched before they are asked for, at first and at most.
-  static constexpr size_t kFirstDepth = 2, kDeepest = 16;
+  static constexpr size_t kFirstDepth = 4, kDeepest = 32;
   // Groups prepared before they are fetched, and how many at most for each that is fetched.
   static constexpr size_t kPrepared = 64, kPreparedAtOnce = 8;
   // So far behind and before where it is expected a group is still the stream's.

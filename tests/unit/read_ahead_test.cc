@@ -103,10 +103,10 @@ TEST_F(ReadAheadTest, FetchesWhatWasReadTheLastTime) {
   again->asked(run[0]);
   EXPECT_EQ(fetched(0), Groups()) << "one alone foretells nothing";
   again->asked(run[1]);
-  EXPECT_EQ(sorted(fetched(2)), sorted({run[2], run[3]}));
+  EXPECT_EQ(sorted(fetched(4)), sorted({run[2], run[3], run[4], run[5]}));
   for (size_t i = 2; i < 100; ++i) again->asked(run[i]);
   Groups got = fetched(fetched_count());
-  EXPECT_LE(std::find(run.begin(), run.end(), got.back()) - run.begin(), 99 + 16);
+  EXPECT_LE(std::find(run.begin(), run.end(), got.back()) - run.begin(), 99 + 32);
   // Whoever reads no faster than it fetches finds everything there.
   for (size_t i = 101; i < run.size(); ++i) {
     again->asked(run[i - 1]);
@@ -156,9 +156,9 @@ TEST_F(ReadAheadTest, WhatGroupsBuildOnComesAlong) {
   auto again = open();
   again->asked(1);
   again->asked(2);
-  EXPECT_EQ(sorted(fetched(2)), Groups({3, 1002}));
+  EXPECT_EQ(sorted(fetched(4)), Groups({3, 4, 1002, 1003}));
   again->asked(3);
-  EXPECT_EQ(sorted(fetched(5)), Groups({3, 4, 1002, 1003, 1004})) << "three ahead of the third";
+  EXPECT_EQ(sorted(fetched(7)), Groups({3, 4, 5, 1002, 1003, 1004, 1005})) << "five ahead of it";
   // The same again is not written again, whoever decodes what now.
   for (GroupId group = 4; group <= 20; ++group) again->asked(group);
   again.reset();
