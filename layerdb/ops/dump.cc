@@ -239,9 +239,9 @@ Status dump_copies(Store& store, const DumpLine& line) {
   Result<GroupCopies> copies = GroupCopies::open_to_read(GroupCopies::path_in(store.root()));
   if (!copies.ok() && copies.error().code == ENOENT) return {};
   std::map<uint64_t, std::string> lines;  // in the file's order
-  TRY(std::move(copies)).for_each([&](GroupId group, uint64_t offset, uint32_t bytes) {
+  TRY(TRY(std::move(copies)).for_each([&](GroupId group, uint64_t offset, uint32_t bytes) {
     lines[offset] = fmt::format("copy of group {} stored {} at {}", group, bytes, offset);
-  });
+  }));
   for (const auto& [offset, text] : lines) line(text);
   return {};
 }

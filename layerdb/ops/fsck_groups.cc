@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
+#include <set>
 
 #include "layerdb/base/coding.h"
 #include "layerdb/object/chunker.h"
@@ -141,18 +143,22 @@ Status check_groups(FsckState& state, const FsckProgress& progress) {
 void check_copies(FsckState& state) {
   std::string path = GroupCopies::path_in(state.store.root());
   Result<GroupCopies> copies = GroupCopies::open_to_read(path);
-  if (!copies.ok()) return;  // no mount believes it either
-  copies->for_each([&](GroupId number, uint64_t, uint32_t) {
+  Result<uint64_t> identity = Store::identify(state.store.root());
+  // No mount believes it either.
+  if (!copies.ok() || !identity.ok() || copies->identity() != *identity) return;
+  std::set<GroupId> numbers;
+  (void)copies->for_each([&](GroupId number, uint64_t, uint32_t) { numbers.insert(number); });
+  ReadBase read = [&](GroupId group) { return state.store.chunks().read_group(group); };
+  for (GroupId number : numbers) {
     auto group = state.groups.find(number);
     std::optional<std::string> record = copies->find(number);
-    if (!record || group == state.groups.end() || !group->second.problem.empty()) return;
-    auto copy = decode_group(number, *record,
-                             [&](GroupId base) { return state.store.chunks().read_group(base); });
-    auto raw = state.store.chunks().read_group(number);
-    if (copy.ok() && raw.ok() && *copy == **raw) return;
+    if (!record || group == state.groups.end() || !group->second.problem.empty()) continue;
+    auto copy = decode_group(number, *record, read);
+    auto raw = read(number);
+    if (copy.ok() && raw.ok() && *copy == **raw) continue;
     state.report(FindingKind::wrong_copy, "store", "",
                  fmt::format("the copy of group {} has other bytes; remove '{}'", number, path));
-  });
+  }
 }
 
 }  // namespace layerfs

@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "layerdb/base/log.h"
 #include "layerdb/ops/container.h"
 #include "layerdb/ops/reach.h"
 #include "layerdb/store/catalog.h"
@@ -84,8 +85,7 @@ class Collector {
     auto group_is_dead = [&](GroupId group) { return !is_live(group); };
     if (!dead_.empty()) {
       TRY(delete_index_entries(database, group_is_dead));
-      TRY(delete_groups(database, dead_));
-      TRY(GroupCopies::remove(GroupCopies::path_in(store_.root())));
+      if (!TRY(delete_groups(database, dead_)).empty()) remove_copies();
     }
     if (result_.objects > 0) {
       TRY(delete_objects(database, [&](ObjectId id) { return !reach_.has(id); }));
@@ -93,6 +93,12 @@ class Collector {
     uint64_t after = file_bytes();
     result_.freed_bytes = before > after ? before - after : 0;
     return {};
+  }
+
+  // Those of deleted groups would be in the way of others'.
+  void remove_copies() {
+    Status removed = GroupCopies::remove(GroupCopies::path_in(store_.root()));
+    if (!removed.ok()) log_warning("{}", removed.error().message);
   }
 
   const GcResult& result() const { return result_; }

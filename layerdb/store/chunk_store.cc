@@ -2,7 +2,9 @@
 #include "layerdb/store/chunk_store.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 
+#include <chrono>
 #include <cstring>
 
 #include "layerdb/base/coding.h"
@@ -176,10 +178,12 @@ void StoredChunks::share(std::unique_ptr<GroupPool> pool) {
   cache_.set_capacity(kCacheBytesAlone);
 }
 
-void StoredChunks::foretell(ReadHistory history) {
+void StoredChunks::foretell(ReadHistory history, GroupId end) {
+  foretold_end_ = end;
   ReadAhead::Actions actions = {[this](GroupId group, bool in_order) { prepare(group, in_order); },
                                 [this](GroupId group) { fetch(group); }};
-  if (copies_) actions.copy = [this](std::span<const GroupId> groups) { return copy(groups); };
+  if (copies_ && copies_->may_add())
+    actions.copy = [this](std::span<const GroupId> groups) { return copy(groups); };
   read_ahead_ = std::make_unique<ReadAhead>(std::move(history), std::move(actions));
 }
 
@@ -188,25 +192,38 @@ bool StoredChunks::is_at_hand(GroupId group) {
 }
 
 void StoredChunks::prepare(GroupId group, bool in_order) {
-  if (is_at_hand(group) || (copies_ && copies_->begin_to_read(group))) return;
+  if (group >= foretold_end_ || is_at_hand(group)) return;
+  if (copies_ && copies_->begin_to_read(group)) return;
   if (!in_order) database_.begin_to_read(Family::groups, be64(group));
 }
 
 void StoredChunks::fetch(GroupId group) {
-  if (!is_at_hand(group)) (void)read_group(group);  // who asks for it says what is wrong
+  if (group >= foretold_end_ || is_at_hand(group)) return;
+  (void)read_group(group);  // who asks for it says what is wrong
 }
 
+// Past all caches: what is copied comes from the disk, and a daemon at rest stays so.
 std::vector<GroupId> StoredChunks::copy(std::span<const GroupId> groups) {
+  struct Rest {
+    Database& database;
+    ~Rest() {
+      database.drop_cache();
+      release_decode_contexts();
+      ::malloc_trim(0);
+    }
+  } rest{database_};
+  constexpr std::chrono::seconds kMost(1);  // the others the next time: an unmount waits for this
+  auto until = std::chrono::steady_clock::now() + kMost;
+  StoredChunks own(database_, kCacheBytesAlone);
+  GroupEncoder encoder;
+  auto make_record = [&](GroupId group) -> Result<std::string> {
+    if (std::chrono::steady_clock::now() > until) return Error{ETIMEDOUT, "later"};
+    return encoder.encode(group, *TRY(own.read_group(group)), {});
+  };
   uint64_t groups_bytes = 0;
   for (const FamilySize& size : family_sizes(database_))
     if (size.family == Family::groups) groups_bytes = size.file_bytes;
-  GroupEncoder encoder;
-  auto copied = copies_->add(groups, groups_bytes / GroupCopies::kShare,
-                             [&](GroupId group) -> Result<std::string> {
-                               return encoder.encode(group, *TRY(read_group(group)), {});
-                             });
-  forget_decoded();  // nobody reads just now
-  return copied;
+  return copies_->add(groups, groups_bytes / GroupCopies::kShare, make_record);
 }
 
 // A copy for others takes a third of the time of decoding, and memory. While there are no others it
@@ -249,12 +266,8 @@ Result<std::string> StoredChunks::decode(GroupId group, std::string_view record,
 }
 
 void StoredChunks::drop_cache() {
-  if (read_ahead_) read_ahead_->pause();
-  forget_decoded();
-}
-
-void StoredChunks::forget_decoded() {
   constexpr double kUnusedSeconds = 0.9;
+  if (read_ahead_) read_ahead_->pause();
   cache_.clear();
   decoded_.clear();
   release_decode_contexts();

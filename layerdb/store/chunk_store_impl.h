@@ -40,8 +40,9 @@ class StoredChunks : public ChunkStore {
   // Groups decoded here and by others are shared from here on, and the own cache is small: what
   // neighbours ask for, and the bases that they have in common. Readers only, before any read.
   void share(std::unique_ptr<GroupPool> pool);
-  // Reads ahead from here on what the history foretells, and adds to it.
-  void foretell(ReadHistory history);
+  // Reads ahead from here on what the history foretells, and adds to it; no groups from `end` on,
+  // which in the database are others than the history means.
+  void foretell(ReadHistory history, GroupId end);
   // Reads groups from these copies, and adds to them. Before foretell().
   void use_copies(GroupCopies copies) { copies_ = std::move(copies); }
 
@@ -75,7 +76,6 @@ class StoredChunks : public ChunkStore {
   void fetch(GroupId group);
   std::vector<GroupId> copy(std::span<const GroupId> groups);
   std::optional<std::string> load_copy(GroupId group, Purpose purpose);
-  void forget_decoded();
   bool is_at_hand(GroupId group);
   void offer(GroupId group, std::string_view raw, Reuse reuse);
 
@@ -97,7 +97,8 @@ class StoredChunks : public ChunkStore {
   std::unordered_multimap<Fingerprint, ChunkAddress> pending_;
   std::deque<std::pair<GroupId, std::vector<Fingerprint>>> pending_groups_;
 
-  std::unique_ptr<ReadAhead> read_ahead_;  // its thread uses what is above
+  GroupId foretold_end_ = 0;
+  std::unique_ptr<ReadAhead> read_ahead_;  // its threads use what is above
 };
 
 }  // namespace layerfs

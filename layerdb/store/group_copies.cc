@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::string_view kCopiesMagic = "layerfs copies\n";
 constexpr uint8_t kCopiesVersion = 1;
-constexpr size_t kCopiesKindBytes = kCopiesMagic.size() + 1;  // the head without the identity
+constexpr size_t kCopiesHeadBytes = 32;
 constexpr uint64_t kSlotSetsOffset = 4096, kSlotSets = 4096, kSlotSetBytes = 64;
 constexpr uint64_t kCopiesOffset = kSlotSetsOffset + kSlotSets * kSlotSetBytes;
 constexpr size_t kCopyHeadBytes = 16;
@@ -36,52 +36,50 @@ uint64_t set_offset(GroupId group) {
   return kSlotSetsOffset + kSlotSetBytes * (hash % kSlotSets);
 }
 
-// As it lies in the file: its checksum, its number, its record.
-std::string pack_copy(GroupId group, const std::string& record) {
-  std::string number, out;
-  put_u64(number, group);
-  put_u64(out, checksum64(number + record));
-  return out + number + record;
-}
-
 Result<std::string> read_part(const UniqueFd& fd, uint64_t offset, size_t bytes) {
   std::string out(bytes, '\0');
   out.resize(TRY(pread_full(fd.get(), out, offset)));
   return out;
 }
 
-Error not_ours(const std::string& path) {
-  return {EPROTO, "'" + path + "' is of another version of layerfs; without it one is made"};
+struct stat stat_of(const UniqueFd& fd) {
+  struct stat status = {};
+  (void)::fstat(fd.get(), &status);
+  return status;
 }
 
 }  // namespace
 
-Result<GroupCopies> GroupCopies::open(const std::string& path, uint64_t identity) {
-  std::string head = copies_kind();
-  put_u64(head, identity);
-  Result<UniqueFd> fd = open_file(path, O_RDWR | O_CREAT | kHintFileFlags, 0600);
-  bool may_write = fd.ok() || (fd.error().code != EACCES && fd.error().code != EROFS);
-  if (!may_write) fd = open_file(path, O_RDONLY | kHintFileFlags);
-  GroupCopies copies(TRY(std::move(fd)));
-  if (TRY(read_part(copies.fd_, 0, head.size())) == head) return copies;
-  if (!may_write) return not_ours(path);
-  TRY(copies.prepare(path, head));
-  return copies;
+Result<GroupCopies> GroupCopies::open(const std::string& path, uint64_t identity, GroupId end) {
+  constexpr int kTries = 3;  // one finds another database's file, or one that somebody removed
+  for (int i = 0; i < kTries; ++i) {
+    Result<UniqueFd> fd = open_file(path, O_RDWR | O_CREAT | kHintFileFlags, 0600);
+    bool may_add = fd.ok() || (fd.error().code != EACCES && fd.error().code != EROFS);
+    if (!may_add) fd = open_file(path, O_RDONLY | kHintFileFlags);
+    GroupCopies copies(TRY(std::move(fd)), may_add);
+    Status status = copies.read_head(path);
+    bool ours = status.ok() && copies.head_.identity == identity;
+    if (!ours || copies.head_.end < end) {
+      if (!may_add) return Error{EROFS, "'" + path + "' cannot be written"};
+      status = copies.make_ours(path, {identity, end});
+      ours = status.ok() && copies.head_.identity == identity;
+    }
+    if (!status.ok()) return status.error();
+    if (ours) return copies;
+  }
+  return Error{EAGAIN, "'" + path + "' is being made"};
 }
 
 Result<GroupCopies> GroupCopies::open_to_read(const std::string& path) {
-  GroupCopies copies(TRY(open_file(path, O_RDONLY | kHintFileFlags)));
-  if (TRY(read_part(copies.fd_, 0, kCopiesKindBytes)) != copies_kind()) return not_ours(path);
+  GroupCopies copies(TRY(open_file(path, O_RDONLY | kHintFileFlags)), false);
+  TRY(copies.read_head(path));
   return copies;
 }
 
 Status GroupCopies::remove_if_newer(const std::string& path, GroupId next) {
   Result<GroupCopies> copies = open_to_read(path);
-  if (!copies.ok() && copies.error().code == ENOENT) return {};
-  bool newer = !copies.ok();  // who knows
-  if (copies.ok())
-    copies->for_each([&](GroupId group, uint64_t, uint32_t) { newer |= group >= next; });
-  return newer ? remove(path) : Status();
+  if (copies.ok() ? copies->head_.end <= next : copies.error().code == ENOENT) return {};
+  return remove(path);
 }
 
 Status GroupCopies::remove(const std::string& path) {
@@ -90,15 +88,52 @@ Status GroupCopies::remove(const std::string& path) {
   return errno_error("remove '" + path + "'");
 }
 
-// A new file, another database's, or one whose maker was killed.
-Status GroupCopies::prepare(const std::string& path, const std::string& head) const {
-  WriterTurn turn(fd_);
-  if (!turn.mine()) return Error{EAGAIN, "'" + path + "' is being made"};
-  std::string found = TRY(read_part(fd_, 0, head.size()));
-  if (found == head) return {};
-  if (!head.starts_with(found) && !found.starts_with(copies_kind())) return not_ours(path);
-  if (::ftruncate(fd_.get(), 0) != 0) return errno_error("empty '" + path + "'");
+Status GroupCopies::read_head(const std::string& path) {
+  std::string head = TRY(read_part(fd_, 0, kCopiesHeadBytes));
+  Reader in(head);
+  bool right = in.take(copies_kind().size()) == copies_kind();
+  head_ = {in.u64(), in.u64()};
+  if (right && !in.failed()) return {};
+  return Error{EPROTO, "'" + path + "' is of another version of layerfs; without it one is made"};
+}
+
+// A new file, or one whose maker was killed; or one that knows lower numbers only. Another
+// database's is removed: who still has it open must find nothing of this one there.
+Status GroupCopies::make_ours(const std::string& path, const Head& ours) {
+  constexpr int kMoreTries = 10;  // who adds copies takes longer
+  WriterTurn turn(fd_, kMoreTries);
+  if (!turn.mine()) return Error{EAGAIN, "'" + path + "' is being written"};
+  std::string found = TRY(read_part(fd_, 0, kCopiesHeadBytes));
+  bool is_new = found.size() < kCopiesHeadBytes &&
+                (copies_kind().starts_with(found) || found.starts_with(copies_kind()));
+  if (is_new) {
+    if (::ftruncate(fd_.get(), 0) != 0) return errno_error("empty '" + path + "'");
+    head_ = ours;
+  } else {
+    TRY(read_head(path));
+    if (stat_of(fd_).st_nlink == 0) head_ = {};
+    if (head_.identity != ours.identity) return head_.identity == 0 ? Status() : remove(path);
+    head_.end = std::max(head_.end, ours.end);
+  }
+  std::string head = copies_kind();
+  put_u64(head, head_.identity);
+  put_u64(head, head_.end);
   return pwrite_full(fd_.get(), head, 0);
+}
+
+// As it lies in the file.
+std::string GroupCopies::pack(GroupId group, const std::string& record) const {
+  std::string out, body;
+  put_u64(body, group);
+  body += record;
+  put_u64(out, checksum(body));
+  return out + body;
+}
+
+uint64_t GroupCopies::checksum(std::string_view number_and_record) const {
+  std::string all;
+  put_u64(all, head_.identity);
+  return checksum64(all.append(number_and_record));
 }
 
 GroupCopies::Set GroupCopies::read_set(uint64_t offset) const {
@@ -123,7 +158,7 @@ std::optional<std::string> GroupCopies::find(GroupId group) const {
   Result<std::string> copy = read_part(fd_, slot.offset, slot.bytes);
   if (!copy.ok() || copy->size() != slot.bytes) return std::nullopt;
   Reader in(*copy);
-  bool right = in.u64() == checksum64(std::string_view(*copy).substr(sizeof(uint64_t)));
+  bool right = in.u64() == checksum(std::string_view(*copy).substr(sizeof(uint64_t)));
   if (!right || in.u64() != group) return std::nullopt;
   return copy->substr(kCopyHeadBytes);
 }
@@ -139,8 +174,8 @@ std::vector<GroupId> GroupCopies::add(std::span<const GroupId> groups, uint64_t 
                                       const MakeRecord& make) {
   std::vector<GroupId> added;
   WriterTurn turn(fd_);
-  struct stat status = {};
-  if (!turn.mine() || ::fstat(fd_.get(), &status) != 0 || status.st_nlink == 0) return added;
+  struct stat status = stat_of(fd_);
+  if (!turn.mine() || status.st_nlink == 0) return added;  // nobody would find them
   uint64_t end = std::max<uint64_t>(static_cast<uint64_t>(status.st_size), kCopiesOffset);
   uint64_t limit = kCopiesOffset + limit_bytes;
   for (GroupId group : groups) {
@@ -150,12 +185,16 @@ std::vector<GroupId> GroupCopies::add(std::span<const GroupId> groups, uint64_t 
     if (!place) continue;
     Result<std::string> record = make(group);
     if (!record.ok()) continue;  // who asks for it says what is wrong
-    std::string copy = pack_copy(group, *record);
+    std::string copy = pack(group, *record);
+    if (end + copy.size() > limit) break;
     Slot slot = {static_cast<uint32_t>(group), static_cast<uint32_t>(copy.size()), end};
+    bool written = pwrite_full(fd_.get(), copy, slot.offset).ok() &&  // before what names it
+                   write_numbers(fd_, std::span<const Slot>(&slot, 1), *place).ok();
+    if (!written) {
+      (void)::ftruncate(fd_.get(), static_cast<off_t>(end));
+      break;
+    }
     end += copy.size();
-    if (end > limit) break;
-    if (!pwrite_full(fd_.get(), copy, slot.offset).ok()) break;  // before the slot that names it
-    if (!write_numbers(fd_, std::span<const Slot>(&slot, 1), *place).ok()) break;
     added.push_back(group);
   }
   return added;
@@ -171,14 +210,14 @@ std::optional<uint64_t> GroupCopies::place_for(GroupId group) const {
   return std::nullopt;
 }
 
-void GroupCopies::for_each(
+Status GroupCopies::for_each(
     const std::function<void(GroupId, uint64_t offset, uint32_t bytes)>& visit) const {
-  Result<std::string> slots = read_part(fd_, kSlotSetsOffset, kSlotSets * kSlotSetBytes);
-  if (!slots.ok()) return;
-  for (size_t at = 0; at + sizeof(Slot) <= slots->size(); at += sizeof(Slot)) {
-    Slot slot = load_fixed<Slot>(slots->data() + at);
+  std::string slots = TRY(read_part(fd_, kSlotSetsOffset, kSlotSets * kSlotSetBytes));
+  for (size_t at = 0; at + sizeof(Slot) <= slots.size(); at += sizeof(Slot)) {
+    Slot slot = load_fixed<Slot>(slots.data() + at);
     if (slot.bytes != 0) visit(slot.group, slot.offset, slot.bytes);
   }
+  return {};
 }
 
 }  // namespace layerfs

@@ -6,10 +6,10 @@
 // they take the kShare-th part of what the store's groups take. They go when gc deletes something.
 //
 // Only a cache: it may be removed at any time, is never synced, and a copy is believed when its
-// checksum, which covers the group's number, is right. A number means the same bytes for ever, in
-// one database: `identity` tells that one from all others, and a writer that is about to give a
-// number for the second time, because an older state of the database was put back, first removes
-// the file (remove_if_newer).
+// checksum is right, which covers the group's number and the database. A number means the same
+// bytes for ever, in one database: `identity` tells that one from all others, and a writer that may
+// give numbers for the second time, because an older state of the database was put back, first
+// removes the file (remove_if_newer).
 //
 // Thread-safety: all but add() from any thread; add() by one thread at a time of a process, by
 // flock(2) among processes.
@@ -21,6 +21,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "layerdb/base/result.h"
@@ -35,13 +36,17 @@ class GroupCopies {
 
   static std::string path_in(const std::string& root) { return root + "/group_copies"; }
   // Makes the file when there is none, or another database's. Where it cannot be written it is read
-  // only. EPROTO: it is another version's, or something else; EAGAIN: another process makes it now.
-  static Result<GroupCopies> open(const std::string& path, uint64_t identity);
+  // only. `end`: what the opener may ask for, or copy, is below. EPROTO: it is another version's,
+  // or something else; EAGAIN: another process writes to it just now.
+  static Result<GroupCopies> open(const std::string& path, uint64_t identity, GroupId end);
   // For looking at it, whichever database's it is. ENOENT.
   static Result<GroupCopies> open_to_read(const std::string& path);
   static Status remove(const std::string& path);
-  // Where it may name a group from `next` on.
+  // For who may give numbers from `next` on: where others knew such numbers.
   static Status remove_if_newer(const std::string& path, GroupId next);
+
+  uint64_t identity() const { return head_.identity; }
+  bool may_add() const { return may_add_; }
 
   // The copy's record (group_codec.h), which names no bases.
   std::optional<std::string> find(GroupId group) const;
@@ -53,8 +58,8 @@ class GroupCopies {
   std::vector<GroupId> add(std::span<const GroupId> groups, uint64_t limit_bytes,
                            const MakeRecord& make);
 
-  // All copies, in no order.
-  void for_each(const std::function<void(GroupId, uint64_t offset, uint32_t bytes)>& visit) const;
+  // All that slots name, in no order.
+  Status for_each(const std::function<void(GroupId, uint64_t offset, uint32_t bytes)>& visit) const;
 
  private:
   static constexpr size_t kSlotsOfSet = 4;
@@ -64,13 +69,23 @@ class GroupCopies {
   };
   using Set = std::array<Slot, kSlotsOfSet>;
 
-  explicit GroupCopies(UniqueFd fd) : fd_(std::move(fd)) {}
-  Status prepare(const std::string& path, const std::string& head) const;
+  struct Head {
+    uint64_t identity = 0;
+    GroupId end = 0;  // the highest of all openers
+  };
+
+  GroupCopies(UniqueFd fd, bool may_add) : fd_(std::move(fd)), may_add_(may_add) {}
+  Status read_head(const std::string& path);
+  Status make_ours(const std::string& path, const Head& ours);
+  std::string pack(GroupId group, const std::string& record) const;
+  uint64_t checksum(std::string_view number_and_record) const;
   Set read_set(uint64_t offset) const;
   Slot find_slot(GroupId group) const;
   std::optional<uint64_t> place_for(GroupId group) const;
 
   UniqueFd fd_;
+  bool may_add_;
+  Head head_;
 };
 
 }  // namespace layerfs

@@ -8,8 +8,10 @@
 #include <fcntl.h>
 #include <sys/file.h>
 
+#include <chrono>
 #include <optional>
 #include <span>
+#include <thread>
 
 #include "layerdb/base/sys.h"
 
@@ -34,11 +36,13 @@ Status write_numbers(const UniqueFd& fd, std::span<const T> values, uint64_t off
                      offset);
 }
 
-// While it lives no other process writes, unless one was first.
+// While it lives no other process writes, unless one was first. Tries again every millisecond.
 class WriterTurn {
  public:
-  explicit WriterTurn(const UniqueFd& fd)
-      : fd_(fd), mine_(::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) {}
+  explicit WriterTurn(const UniqueFd& fd, int more_tries = 0) : fd_(fd) {
+    while (!(mine_ = ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) && more_tries-- > 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   ~WriterTurn() {
     if (mine_) ::flock(fd_.get(), LOCK_UN);
   }

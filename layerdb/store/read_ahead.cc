@@ -60,8 +60,8 @@ void ReadAhead::note(GroupId group) {
   if (run_.size() == kPartGroups) hand_over(true);
 }
 
-// What was asked for goes to a thread, which writes it. If the part before is not written yet, this
-// one is forgotten: nobody waits for a disk to remember.
+// What was asked for goes to a thread, which writes it. If no thread has taken the part before yet,
+// this one is forgotten: nobody waits for a disk to remember.
 void ReadAhead::hand_over(bool more_follows) {
   bool follows = std::exchange(follows_, more_follows);
   if (!part_)
@@ -192,15 +192,15 @@ void ReadAhead::run(bool& running) {
 }
 
 void ReadAhead::write_part(std::unique_lock<std::mutex>& lock) {
-  writing_ = true;  // nobody else touches it meanwhile
+  Part part = *std::exchange(part_, std::nullopt);
+  writing_ = true;
   lock.unlock();
-  try_to([&] { remember(*part_); });
+  try_to([&] { remember(std::move(part)); });
   lock.lock();
-  part_.reset();
   writing_ = false;
 }
 
-void ReadAhead::remember(Part& part) {
+void ReadAhead::remember(Part part) {
   bool known = history_.append(part.groups, part.more_follows, part.built_on);
   if (!known || part.follows || part.more_follows || !actions_.copy) return;
   std::unordered_set<GroupId> asked(part.groups.begin(), part.groups.end());
@@ -213,11 +213,11 @@ void ReadAhead::remember(Part& part) {
   if (wanted.empty()) return;
   std::vector<GroupId> copied = actions_.copy(wanted);
   if (copied.empty()) return;
-  // What they build on is not to be read ahead any more.
+  // What they build on is to be read ahead no more.
   std::erase_if(part.built_on, [&](const ReadHistory::BuiltOn& pair) {
     return std::ranges::find(copied, pair.group) != copied.end();
   });
-  history_.replace(part.groups, part.built_on);
+  (void)history_.replace(part.groups, part.built_on);
 }
 
 void ReadAhead::pause() noexcept {

@@ -104,7 +104,7 @@ class ReadAhead {
   void wake(size_t threads);
   void run(bool& running);
   void write_part(std::unique_lock<std::mutex>& lock);
-  void remember(Part& part);
+  void remember(Part part);
   struct ToPrepare {
     GroupId group = 0;  // none
     bool in_order = false;
@@ -125,7 +125,7 @@ class ReadAhead {
   RecentNumbers<kPartGroups> noted_;  // those in it, and before
   bool follows_ = false;              // another part of the same run
   std::optional<Part> part_;          // for a thread
-  bool writing_ = false;              // one has it
+  bool writing_ = false;              // one is at the one before it
   bool leaving_ = false;              // they are to end when all is done
   struct Worker {
     std::thread thread;

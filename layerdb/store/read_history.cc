@@ -165,10 +165,13 @@ bool ReadHistory::append(std::span<const GroupId> run, bool more_follows,
   return known;
 }
 
-void ReadHistory::replace(std::span<const GroupId> run, std::span<const BuiltOn> built_on) {
-  WriterTurn turn(fd_);
-  if (fits(run, built_on) && turn.mine()) (void)write(with_bases(run, built_on));
+bool ReadHistory::replace(std::span<const GroupId> run, std::span<const BuiltOn> built_on) {
+  constexpr int kMoreTries = 100;  // others write for a millisecond or so
+  WriterTurn turn(fd_, kMoreTries);
   end_.reset();
+  bool written = fits(run, built_on) && turn.mine() && write(with_bases(run, built_on)).ok();
+  end_.reset();
+  return written;
 }
 
 Status ReadHistory::write(const std::vector<Entry>& run) {

@@ -60,8 +60,8 @@ class ReadHistory {
   // at all.
   bool append(std::span<const GroupId> run, bool more_follows,
               std::span<const BuiltOn> built_on = {});
-  // A run in the place of the like.
-  void replace(std::span<const GroupId> run, std::span<const BuiltOn> built_on);
+  // A run in the place of the like. False: it was not to be had for a moment.
+  bool replace(std::span<const GroupId> run, std::span<const BuiltOn> built_on);
 
   // All runs, in the file's order.
   void for_each_run(const std::function<void(Place, std::span<const GroupId>)>& visit) const;

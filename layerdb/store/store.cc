@@ -32,45 +32,10 @@ struct Store::State {
   Status write(const CatalogBatch& batch);
   Status set_next_numbers();
   Status start_again();
+  void make_reads_faster(const Result<uint64_t>& before);
 };
 
 namespace {
-
-// Of this very database: neither its copy, nor one that was put in its place.
-Result<uint64_t> identify_store(const std::string& root) {
-  std::string path = root + "/store/IDENTITY";
-  std::string name = TRY(read_file(path));
-  struct stat status = {};
-  if (::stat(path.c_str(), &status) != 0) return errno_error("look at '" + path + "'");
-  for (uint64_t number : {uint64_t{status.st_dev}, uint64_t{status.st_ino},
-                          uint64_t(status.st_ctim.tv_sec), uint64_t(status.st_ctim.tv_nsec)})
-    put_u64(name, number);
-  return checksum64(name);
-}
-
-// What mounts do for speed only. Not where it cannot be (no right to write there, little memory).
-// `before`: the store that was there before the database was opened.
-void make_reads_faster(const std::string& root, const Result<uint64_t>& before,
-                       StoredChunks& chunks) {
-  Result<uint64_t> identity = identify_store(root);
-  if (identity.ok() && before.ok() && *identity == *before) {
-    Result<std::unique_ptr<GroupPool>> pool = GroupPool::join(root + "/pool", *identity);
-    if (pool.ok())
-      chunks.share(*std::move(pool));
-    else
-      log_info("decoded groups are not shared: {}", pool.error().message);
-    Result<GroupCopies> copies = GroupCopies::open(GroupCopies::path_in(root), *identity);
-    if (copies.ok())
-      chunks.use_copies(*std::move(copies));
-    else
-      log_info("no copies of groups are used: {}", copies.error().message);
-  }
-  Result<ReadHistory> history = ReadHistory::open(ReadHistory::path_in(root));
-  if (history.ok())
-    chunks.foretell(*std::move(history));
-  else
-    log_info("nothing is read ahead: {}", history.error().message);
-}
 
 Result<UniqueFd> lock_for_writing(const std::string& root, const std::function<void()>& on_wait) {
   std::string path = root + "/store.lock";
@@ -96,20 +61,56 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, StoreOptions
       return Error{ENOENT, "there is no store at '" + root + "'; `layerfs import` makes one"};
     state.lock = TRY(lock_for_writing(root, options.on_wait));
   }
-  Result<uint64_t> identity = options.for_mount ? identify_store(root) : 0;
+  Result<uint64_t> identity = options.for_mount ? identify(root) : 0;
   state.database = TRY(Database::open(path, {.read_only = options.read_only,
                                              .create = options.create,
                                              .files_only = options.for_mount,
                                              .env = options.env}));
   state.chunks = std::make_unique<StoredChunks>(*state.database, options.group_cache_bytes);
-  if (options.for_mount) make_reads_faster(root, identity, *state.chunks);
   state.objects = std::make_unique<StoredObjects>(*state.database, options.page_cache_bytes);
   state.catalog = std::make_unique<StoredCatalog>(*state.database);
+  if (options.for_mount) state.make_reads_faster(identity);
   if (!options.read_only) {
     TRY(state.set_next_numbers());
     TRY(GroupCopies::remove_if_newer(GroupCopies::path_in(root), state.chunks->next_group()));
   }
   return store;
+}
+
+Result<uint64_t> Store::identify(const std::string& root) {
+  std::string path = root + "/store/IDENTITY";
+  std::string name = TRY(read_file(path));
+  struct stat status = {};
+  if (::stat(path.c_str(), &status) != 0) return errno_error("look at '" + path + "'");
+  for (uint64_t number : {uint64_t{status.st_dev}, uint64_t{status.st_ino},
+                          uint64_t(status.st_ctim.tv_sec), uint64_t(status.st_ctim.tv_nsec)})
+    put_u64(name, number);
+  return checksum64(name);
+}
+
+// What mounts do for speed only; not where it cannot be (no right to write there, little memory).
+// `before`: the store that was there before the database was opened.
+void Store::State::make_reads_faster(const Result<uint64_t>& before) {
+  Result<uint64_t> identity = identify(root);
+  Result<StoredCatalog::Next> next = catalog->next();  // groups below are published
+  if (!next.ok()) return;
+  if (identity.ok() && before.ok() && *identity == *before) {
+    Result<std::unique_ptr<GroupPool>> pool = GroupPool::join(root + "/pool", *identity);
+    if (pool.ok())
+      chunks->share(*std::move(pool));
+    else
+      log_info("decoded groups are not shared: {}", pool.error().message);
+    auto copies = GroupCopies::open(GroupCopies::path_in(root), *identity, next->group);
+    if (copies.ok())
+      chunks->use_copies(*std::move(copies));
+    else
+      log_info("no copies of groups are used: {}", copies.error().message);
+  }
+  Result<ReadHistory> history = ReadHistory::open(ReadHistory::path_in(root));
+  if (history.ok())
+    chunks->foretell(*std::move(history), next->group);
+  else
+    log_info("nothing is read ahead: {}", history.error().message);
 }
 
 // Past what the last batch recorded and past what a crashed import left behind.

@@ -52,6 +52,9 @@ class Store {
   static Result<std::unique_ptr<Store>> open(const std::string& root, StoreOptions options = {});
   ~Store();
 
+  // Tells the very database at `root` from its copies, and from what is put in its place.
+  static Result<uint64_t> identify(const std::string& root);
+
   const std::string& root() const;
   bool read_only() const;
 

@@ -256,7 +256,7 @@ for i in $(seq 8); do
   done
 done
 lf import "$WORK/twice" twice >/dev/null
-rm -f "$history"
+rm -f "$history" "$STORE/group_copies"
 decoded_of_near() {
   M=$(mount_container twice again)
   echo 3 >/proc/sys/vm/drop_caches

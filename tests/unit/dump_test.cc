@@ -103,7 +103,7 @@ TEST_F(Dump, EveryStructure) {
   EXPECT_TRUE(has("run at 0 groups 3 5 4 9"));
   ASSERT_OK(dump_copies(*store_, collect()));
   EXPECT_EQ(text_, "");
-  VALUE(GroupCopies::open(GroupCopies::path_in(store_->root()), 1))
+  VALUE(GroupCopies::open(GroupCopies::path_in(store_->root()), 1, 1))
       .add(std::vector<GroupId>{9, 4}, 1 << 20, [](GroupId) { return std::string("record"); });
   ASSERT_OK(dump_copies(*store_, collect()));
   EXPECT_EQ(text_, "copy of group 9 stored 22 at 266240\ncopy of group 4 stored 22 at 266262\n");

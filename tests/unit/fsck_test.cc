@@ -218,7 +218,8 @@ TEST_F(Fsck, BadIndex) {
 }
 
 TEST_F(Fsck, WrongCopy) {
-  GroupCopies copies = VALUE(GroupCopies::open(GroupCopies::path_in(dir_.path()), 1));
+  std::string path = GroupCopies::path_in(dir_.path());
+  GroupCopies copies = VALUE(GroupCopies::open(path, VALUE(Store::identify(dir_.path())), 1));
   std::string right = *VALUE(store_->database().get(Family::groups, be64(1)));
   GroupEncoder encoder;
   std::string wrong = VALUE(encoder.encode(2, "other bytes", {}));
@@ -230,6 +231,10 @@ TEST_F(Fsck, WrongCopy) {
   EXPECT_EQ(check().findings.size(), 0u);
   add(2, wrong);
   expect(FindingKind::wrong_copy, "store");
+  // Another database's is nobody's.
+  copies = VALUE(GroupCopies::open(path, 1, 1));
+  add(2, wrong);
+  EXPECT_EQ(check().findings.size(), 0u);
 }
 
 TEST_F(Fsck, WrongTar) {

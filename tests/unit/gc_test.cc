@@ -3,6 +3,7 @@
 // Garbage collection and usage: what is needed stays, what is not goes, and the sums are exact.
 #include "layerdb/ops/gc.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 
 #include "layerdb/base/coding.h"
@@ -141,17 +142,27 @@ TEST_F(Gc, DeletesNothingWhereARootIsDamaged) {
 TEST_F(Gc, CopiesOfGroupsGoWithGroups) {
   image("a:1", 20);
   image("b:1", 200);
+  ModelTree few = empty_model(), many = empty_model();  // in one table
+  for (int i = 0; i < 40; ++i)
+    (i < 5 ? few : many).root.children[std::to_string(i)] =
+        model_file(*store_, random_.bytes(50000));
+  publish_image(*store_, few, "few:1");
+  publish_image(*store_, many, "many:1");
   std::string path = GroupCopies::path_in(dir_.path());
-  VALUE(GroupCopies::open(path, 1)).add(std::vector<GroupId>{1}, 1 << 20, [](GroupId) {
-    return std::string(30'000, 'r');
+  VALUE(GroupCopies::open(path, 1, 1)).add(std::vector<GroupId>{1}, 1 << 20, [&](GroupId) {
+    return random_.bytes(30'000);
   });
+  ASSERT_OK(sync_file(VALUE(open_file(path, O_RDWR)).get(), path));
   uint64_t with_copy = VALUE(measure_usage(*store_)).disk_bytes;
   EXPECT_GE(VALUE(measure_usage(*store_)).hint_bytes, 30'000u);
   VALUE(collect_garbage(*store_, false));
   EXPECT_TRUE(path_exists(path)) << "nothing was deleted";
   ASSERT_OK(GroupCopies::remove(path));
   EXPECT_LE(VALUE(measure_usage(*store_)).disk_bytes, with_copy - 30'000);
-  VALUE(GroupCopies::open(path, 1));
+  VALUE(GroupCopies::open(path, 1, 1));
+  ASSERT_OK(remove_image(*store_, "few:1"));
+  VALUE(collect_garbage(*store_, false));
+  EXPECT_TRUE(path_exists(path)) << "too few are dead to delete them";
   ASSERT_OK(remove_image(*store_, "b:1"));
   VALUE(collect_garbage(*store_, true));
   EXPECT_TRUE(path_exists(path)) << "nothing was deleted";

@@ -51,6 +51,7 @@ class ReadAheadTest : public ::testing::Test {
     if (starved_) throw std::bad_alloc();
   }
   Groups copy(std::span<const GroupId> groups) {
+    std::lock_guard wait(copying_);
     copied_.assign(groups.begin(), groups.end());
     return copied_;
   }
@@ -93,6 +94,7 @@ class ReadAheadTest : public ::testing::Test {
   std::mutex mutex_;
   Groups fetched_, prepared_, copied_;
   bool starved_ = false;
+  std::mutex copying_;
 };
 
 TEST_F(ReadAheadTest, FetchesWhatWasReadTheLastTime) {
@@ -194,6 +196,31 @@ TEST_F(ReadAheadTest, WhatIsReadAgainIsCopied) {
   copied_.clear();
   start(false);
   EXPECT_EQ(copied_, Groups());
+}
+
+// Copying takes long; what is read meanwhile is learned all the same.
+TEST_F(ReadAheadTest, LearnsWhileItCopies) {
+  Groups run = in_any_order(1, 20, random_);
+  auto reader = open();
+  std::unique_lock busy(copying_);
+  for (int round = 0; round < 2; ++round) {
+    for (GroupId group : run) {
+      reader->asked(group);
+      reader->needed(group, 1000 + group);
+    }
+    reader->pause();
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  for (GroupId group : {500, 510, 505, 507, 503}) reader->asked(group);
+  reader->pause();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  busy.unlock();
+  reader.reset();
+  EXPECT_EQ(copied_, run);
+  size_t runs = 0;
+  VALUE(ReadHistory::open_to_read(ReadHistory::path_in(dir_.path())))
+      .for_each_run([&](auto, auto found) { runs += found[0] == 500 && found.size() == 5; });
+  EXPECT_EQ(runs, 1u);
 }
 
 TEST_F(ReadAheadTest, WhatIsLongIsNotCopied) {

@@ -9,7 +9,9 @@
 #include <filesystem>
 #include <fstream>
 #include <numeric>
+#include <thread>
 
+#include "layerdb/base/sys.h"
 #include "tests/support/random.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/temp_dir.h"
@@ -158,6 +160,24 @@ TEST_F(ReadHistoryTest, WhoCannotWriteAtOnceDoesNot) {
   ASSERT_EQ(::flock(other.get(), LOCK_UN), 0);
   history.append(numbers(1, 100), false);
   EXPECT_TRUE(history.after(1));
+}
+
+TEST_F(ReadHistoryTest, ReplacingWaitsAMoment) {
+  ReadHistory history = open();
+  Groups run = {5, 6, 7, 8, 9};
+  std::vector<ReadHistory::BuiltOn> built_on = {{6, 1}};
+  history.append(run, false, built_on);
+  EXPECT_EQ(after(history, 5), Groups({6, 1, 7, 8, 9}));
+  EXPECT_TRUE(history.append(run, false)) << "known";
+  UniqueFd other = VALUE(lock_file(path_));
+  {
+    std::jthread writer([&] { EXPECT_TRUE(history.replace(run, {})); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    other.reset();
+  }
+  EXPECT_EQ(after(history, 5), Groups({6, 7, 8, 9}));
+  other = VALUE(lock_file(path_));
+  EXPECT_FALSE(history.replace(run, built_on));
 }
 
 TEST_F(ReadHistoryTest, AFileWhoseMakerWasKilledIsMadeAgain) {
