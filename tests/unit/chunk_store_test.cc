@@ -46,6 +46,12 @@ class ChunkStoreTest : public ::testing::Test {
     ASSERT_OK(database_->flush({Family::chunk_index}));
     open(hash);
   }
+  void reopen_to_read() {
+    ASSERT_OK(chunks_->flush());
+    chunks_.reset();
+    database_.reset();
+    database_ = VALUE(Database::open(dir_ / "store", {.read_only = true, .create = false}));
+  }
   ChunkAddress put(std::string_view chunk) { return VALUE(chunks_->put(chunk)); }
   std::string at(ChunkAddress address, size_t size) {
     return VALUE(chunks_->read_group(address.group))->substr(address.offset, size);
@@ -110,10 +116,7 @@ TEST_F(ChunkStoreTest, RemembersWhatGroupsBuildOn) {
     chunk[100] ^= 1;
     changed.push_back(put(chunk));
   }
-  ASSERT_OK(chunks_->flush());
-  chunks_.reset();
-  database_.reset();
-  database_ = VALUE(Database::open(dir_ / "store", {.read_only = true, .create = false}));
+  reopen_to_read();
   for (bool again : {false, true}) {
     chunks_ = std::make_unique<StoredChunks>(*database_, kCacheBytes);
     chunks_->foretell(VALUE(ReadHistory::open(dir_ / "history")), kAll);
@@ -144,10 +147,7 @@ TEST_F(ChunkStoreTest, ReadsCopiesOfDifferences) {
     chunk[100] ^= 1;
     changed.push_back(put(chunk));
   }
-  ASSERT_OK(chunks_->flush());
-  chunks_.reset();
-  database_.reset();
-  database_ = VALUE(Database::open(dir_ / "store", {.read_only = true, .create = false}));
+  reopen_to_read();
   auto read_changed = [&] {
     chunks_ = std::make_unique<StoredChunks>(*database_, kCacheBytes);
     chunks_->share(VALUE(GroupPool::join(dir_ / "pool", 1)));
