@@ -12,7 +12,8 @@ gnu_tar "$WORK/tree.tar" "$WORK/tree"
 lf import "$WORK/tree.tar" base >/dev/null
 
 step "twenty at once"
-stored_before=$(lf --json df | jq -cS .)
+stored() { lf --json df | jq -cS '.DiskBytes -= .HintBytes | del(.HintBytes)'; }
+stored_before=$(stored)
 for i in $(seq 1 20); do
   root=$(mount_container base "many-$i")
   echo "I am $i" >"$root/etc/hello"
@@ -28,7 +29,7 @@ for i in $(seq 1 20); do
   assert_missing "$root/modes/$i"
   assert_eq "$(find "$root/modes" -type f | wc -l)" 119 "files of others that were removed"
 done
-assert_eq "$(lf --json df | jq -cS .)" "$stored_before" "df: containers store no copy of the image"
+assert_eq "$(stored)" "$stored_before" "df: containers store no copy of the image"
 
 step "the same again after unmounting, and after a crash of the daemon"
 for i in $(seq 1 20); do lf umount "many-$i" >/dev/null; done
