@@ -22,7 +22,7 @@ constexpr uint8_t kCopiesVersion = 1;
 constexpr size_t kCopiesHeadBytes = 32;
 constexpr uint64_t kSlotSetsOffset = 4096, kSlotSets = 4096, kSlotSetBytes = 64;
 constexpr uint64_t kCopiesOffset = kSlotSetsOffset + kSlotSets * kSlotSetBytes;
-constexpr size_t kCopyHeadBytes = 16;
+constexpr size_t kCopyHeadBytes = 24;
 constexpr uint32_t kMostCopyBytes = kCopyHeadBytes + kMaxGroupBytes + 64;
 
 std::string copies_kind() {
@@ -59,12 +59,11 @@ Result<GroupCopies> GroupCopies::open(const std::string& path, uint64_t identity
     GroupCopies copies(TRY(std::move(fd)), may_add);
     Status status = copies.read_head(path);
     bool ours = status.ok() && copies.head_.identity == identity;
-    if (!ours || copies.head_.end < end) {
-      if (!may_add) return Error{EROFS, "'" + path + "' cannot be written"};
-      status = copies.make_ours(path, {identity, end});
-      ours = status.ok() && copies.head_.identity == identity;
+    if (!may_add && !ours) return Error{EROFS, "'" + path + "' cannot be written"};
+    if (may_add && (!ours || copies.head_.end < end)) {
+      TRY(copies.make_ours(path, {identity, end}));
+      ours = copies.head_.identity == identity;
     }
-    if (!status.ok()) return status.error();
     if (ours) return copies;
   }
   return Error{EAGAIN, "'" + path + "' is being made"};
@@ -124,16 +123,11 @@ Status GroupCopies::make_ours(const std::string& path, const Head& ours) {
 // As it lies in the file.
 std::string GroupCopies::pack(GroupId group, const std::string& record) const {
   std::string out, body;
+  put_u64(body, head_.identity);
   put_u64(body, group);
   body += record;
-  put_u64(out, checksum(body));
+  put_u64(out, checksum64(body));
   return out + body;
-}
-
-uint64_t GroupCopies::checksum(std::string_view number_and_record) const {
-  std::string all;
-  put_u64(all, head_.identity);
-  return checksum64(all.append(number_and_record));
 }
 
 GroupCopies::Set GroupCopies::read_set(uint64_t offset) const {
@@ -158,9 +152,10 @@ std::optional<std::string> GroupCopies::find(GroupId group) const {
   Result<std::string> copy = read_part(fd_, slot.offset, slot.bytes);
   if (!copy.ok() || copy->size() != slot.bytes) return std::nullopt;
   Reader in(*copy);
-  bool right = in.u64() == checksum(std::string_view(*copy).substr(sizeof(uint64_t)));
-  if (!right || in.u64() != group) return std::nullopt;
-  return copy->substr(kCopyHeadBytes);
+  bool whole = in.u64() == checksum64(std::string_view(*copy).substr(sizeof(uint64_t)));
+  if (!whole || in.u64() != head_.identity || in.u64() != group) return std::nullopt;
+  copy->erase(0, kCopyHeadBytes);
+  return *std::move(copy);
 }
 
 bool GroupCopies::begin_to_read(GroupId group) const {

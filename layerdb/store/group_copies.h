@@ -21,7 +21,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "layerdb/base/result.h"
@@ -78,7 +77,6 @@ class GroupCopies {
   Status read_head(const std::string& path);
   Status make_ours(const std::string& path, const Head& ours);
   std::string pack(GroupId group, const std::string& record) const;
-  uint64_t checksum(std::string_view number_and_record) const;
   Set read_set(uint64_t offset) const;
   Slot find_slot(GroupId group) const;
   std::optional<uint64_t> place_for(GroupId group) const;

@@ -106,7 +106,7 @@ TEST_F(Dump, EveryStructure) {
   VALUE(GroupCopies::open(GroupCopies::path_in(store_->root()), 1, 1))
       .add(std::vector<GroupId>{9, 4}, 1 << 20, [](GroupId) { return std::string("record"); });
   ASSERT_OK(dump_copies(*store_, collect()));
-  EXPECT_EQ(text_, "copy of group 9 stored 22 at 266240\ncopy of group 4 stored 22 at 266262\n");
+  EXPECT_EQ(text_, "copy of group 9 stored 30 at 266240\ncopy of group 4 stored 30 at 266270\n");
   ASSERT_OK(dump_objects(*store_, collect()));
   EXPECT_TRUE(has("object 1 tree "));
   EXPECT_ERRNO(dump_object(*store_, ObjectId{999999}, collect()), ENOENT);
