@@ -220,10 +220,8 @@ std::vector<GroupId> StoredChunks::copy(std::span<const GroupId> groups) {
     if (std::chrono::steady_clock::now() > until) return Error{ETIMEDOUT, "later"};
     return encoder.encode(group, *TRY(own.read_group(group)), {});
   };
-  uint64_t groups_bytes = 0;
-  for (const FamilySize& size : family_sizes(database_))
-    if (size.family == Family::groups) groups_bytes = size.file_bytes;
-  return copies_->add(groups, groups_bytes / GroupCopies::kShare, make_record);
+  uint64_t limit_bytes = group_file_bytes(database_) / GroupCopies::kShare;
+  return copies_->add(groups, limit_bytes, make_record);
 }
 
 // A copy for others takes a third of the time of decoding, and memory. While there are no others it
@@ -268,6 +266,7 @@ Result<std::string> StoredChunks::decode(GroupId group, std::string_view record,
 void StoredChunks::drop_cache() {
   constexpr double kUnusedSeconds = 0.9;
   if (read_ahead_) read_ahead_->pause();
+  if (copies_) copies_->forget_slots();
   cache_.clear();
   decoded_.clear();
   release_decode_contexts();

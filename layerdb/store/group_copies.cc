@@ -20,8 +20,9 @@ namespace {
 constexpr std::string_view kCopiesMagic = "layerfs copies\n";
 constexpr uint8_t kCopiesVersion = 1;
 constexpr size_t kCopiesHeadBytes = 32;
-constexpr uint64_t kSlotSetsOffset = 4096, kSlotSets = 4096, kSlotSetBytes = 64;
-constexpr uint64_t kCopiesOffset = kSlotSetsOffset + kSlotSets * kSlotSetBytes;
+constexpr uint64_t kSlotsOffset = 4096, kSlotBytes = 16;
+constexpr size_t kSlotSets = 4096, kSlotsOfSet = 4, kSlots = kSlotSets * kSlotsOfSet;
+constexpr uint64_t kCopiesOffset = kSlotsOffset + kSlots * kSlotBytes;
 constexpr size_t kCopyHeadBytes = 24;
 constexpr uint32_t kMostCopyBytes = kCopyHeadBytes + kMaxGroupBytes + 64;
 
@@ -31,10 +32,7 @@ std::string copies_kind() {
   return out;
 }
 
-uint64_t set_offset(GroupId group) {
-  uint64_t hash = checksum64({reinterpret_cast<const char*>(&group), sizeof group});
-  return kSlotSetsOffset + kSlotSetBytes * (hash % kSlotSets);
-}
+size_t first_slot(GroupId group) { return hash_of(group) % kSlotSets * kSlotsOfSet; }
 
 Result<std::string> read_part(const UniqueFd& fd, uint64_t offset, size_t bytes) {
   std::string out(bytes, '\0');
@@ -110,8 +108,11 @@ Status GroupCopies::make_ours(const std::string& path, const Head& ours) {
     head_ = ours;
   } else {
     TRY(read_head(path));
-    if (stat_of(fd_).st_nlink == 0) head_ = {};
-    if (head_.identity != ours.identity) return head_.identity == 0 ? Status() : remove(path);
+    bool removed = stat_of(fd_).st_nlink == 0, foreign = head_.identity != ours.identity;
+    if (removed || foreign) {
+      head_ = {};  // not to be used
+      return removed ? Status() : remove(path);
+    }
     head_.end = std::max(head_.end, ours.end);
   }
   std::string head = copies_kind();
@@ -130,20 +131,31 @@ std::string GroupCopies::pack(GroupId group, const std::string& record) const {
   return out + body;
 }
 
-GroupCopies::Set GroupCopies::read_set(uint64_t offset) const {
-  static_assert(sizeof(Set) == kSlotSetBytes);
-  Set set = {};
-  Result<size_t> got = pread_full(fd_.get(), bytes_of(std::span<Slot>(set)), offset);
-  if (!got.ok() || *got != sizeof set) return {};
-  return set;
+// The set of slots where this group's may be, the mutex being held.
+std::span<GroupCopies::Slot> GroupCopies::set_of(GroupId group) const {
+  static_assert(sizeof(Slot) == kSlotBytes);
+  std::vector<Slot>& all = slots_->all;
+  if (all.empty()) {
+    all.resize(kSlots);
+    std::span<char> bytes = bytes_of(std::span(all));
+    size_t got = pread_full(fd_.get(), bytes, kSlotsOffset).value_or(0);
+    std::ranges::fill(bytes.subspan(got), '\0');
+  }
+  return std::span(all).subspan(first_slot(group), kSlotsOfSet);
 }
 
 // Of no bytes: there is none.
 GroupCopies::Slot GroupCopies::find_slot(GroupId group) const {
-  for (const Slot& slot : read_set(set_offset(group)))
+  std::lock_guard lock(slots_->mutex);
+  for (const Slot& slot : set_of(group))
     if (slot.group == group && slot.bytes > kCopyHeadBytes && slot.bytes <= kMostCopyBytes)
       return slot;
   return {};
+}
+
+void GroupCopies::forget_slots() const {
+  std::lock_guard lock(slots_->mutex);
+  slots_->all = {};
 }
 
 std::optional<std::string> GroupCopies::find(GroupId group) const {
@@ -171,20 +183,20 @@ std::vector<GroupId> GroupCopies::add(std::span<const GroupId> groups, uint64_t 
   WriterTurn turn(fd_);
   struct stat status = stat_of(fd_);
   if (!turn.mine() || status.st_nlink == 0) return added;  // nobody would find them
+  forget_slots();  // others may have added some
   uint64_t end = std::max<uint64_t>(static_cast<uint64_t>(status.st_size), kCopiesOffset);
   uint64_t limit = kCopiesOffset + limit_bytes;
   for (GroupId group : groups) {
     if (end >= limit) break;
-    if (group > std::numeric_limits<uint32_t>::max() || find(group)) continue;
-    std::optional<uint64_t> place = place_for(group);
-    if (!place) continue;
+    if (group > std::numeric_limits<uint32_t>::max() || find(group) || !has_place_for(group))
+      continue;
     Result<std::string> record = make(group);
     if (!record.ok()) continue;  // who asks for it says what is wrong
     std::string copy = pack(group, *record);
     if (end + copy.size() > limit) break;
     Slot slot = {static_cast<uint32_t>(group), static_cast<uint32_t>(copy.size()), end};
     bool written = pwrite_full(fd_.get(), copy, slot.offset).ok() &&  // before what names it
-                   write_numbers(fd_, std::span<const Slot>(&slot, 1), *place).ok();
+                   put_slot(slot).ok();
     if (!written) {
       (void)::ftruncate(fd_.get(), static_cast<off_t>(end));
       break;
@@ -195,19 +207,26 @@ std::vector<GroupId> GroupCopies::add(std::span<const GroupId> groups, uint64_t 
   return added;
 }
 
-// The place of a slot. A full set takes no more.
-std::optional<uint64_t> GroupCopies::place_for(GroupId group) const {
-  uint64_t place = set_offset(group);
-  for (const Slot& slot : read_set(place)) {
-    if (slot.bytes == 0 || slot.group == group) return place;
-    place += sizeof slot;
-  }
-  return std::nullopt;
+// A full set takes no more.
+bool GroupCopies::has_place_for(GroupId group) const {
+  std::lock_guard lock(slots_->mutex);
+  return std::ranges::any_of(set_of(group), [&](const Slot& slot) { return slot.is_for(group); });
+}
+
+// In the file first.
+Status GroupCopies::put_slot(const Slot& slot) {
+  std::lock_guard lock(slots_->mutex);
+  std::span<Slot> set = set_of(slot.group);
+  auto place = std::ranges::find_if(set, [&](const Slot& old) { return old.is_for(slot.group); });
+  uint64_t index = static_cast<uint64_t>(&*place - slots_->all.data());
+  TRY(write_numbers(fd_, std::span<const Slot>(&slot, 1), kSlotsOffset + kSlotBytes * index));
+  *place = slot;
+  return {};
 }
 
 Status GroupCopies::for_each(
     const std::function<void(GroupId, uint64_t offset, uint32_t bytes)>& visit) const {
-  std::string slots = TRY(read_part(fd_, kSlotSetsOffset, kSlotSets * kSlotSetBytes));
+  std::string slots = TRY(read_part(fd_, kSlotsOffset, kSlots * kSlotBytes));
   for (size_t at = 0; at + sizeof(Slot) <= slots.size(); at += sizeof(Slot)) {
     Slot slot = load_fixed<Slot>(slots.data() + at);
     if (slot.bytes != 0) visit(slot.group, slot.offset, slot.bytes);

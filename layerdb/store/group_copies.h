@@ -11,13 +11,17 @@
 // give numbers for the second time, because an older state of the database was put back, first
 // removes the file (remove_if_newer).
 //
+// Which groups have one is read once, not from a cold disk for each group that is asked for: what
+// others add later is seen after forget_slots().
+//
 // Thread-safety: all but add() from any thread; add() by one thread at a time of a process, by
-// flock(2) among processes.
+// flock(2) among processes. One mutex, held while slots are read.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -51,6 +55,8 @@ class GroupCopies {
   std::optional<std::string> find(GroupId group) const;
   // The disk begins to read it. False: there is none.
   bool begin_to_read(GroupId group) const;
+  // Gives their memory back, too.
+  void forget_slots() const;
 
   // Best effort, at once or not at all. Returns those that have a copy now and had none.
   using MakeRecord = std::function<Result<std::string>(GroupId)>;
@@ -61,13 +67,15 @@ class GroupCopies {
   Status for_each(const std::function<void(GroupId, uint64_t offset, uint32_t bytes)>& visit) const;
 
  private:
-  static constexpr size_t kSlotsOfSet = 4;
   struct Slot {
     uint32_t group, bytes;
     uint64_t offset;
+    bool is_for(GroupId number) const { return bytes == 0 || group == number; }
   };
-  using Set = std::array<Slot, kSlotsOfSet>;
-
+  struct Slots {
+    std::mutex mutex;
+    std::vector<Slot> all;  // empty: not read yet
+  };
   struct Head {
     uint64_t identity = 0;
     GroupId end = 0;  // the highest of all openers
@@ -77,13 +85,15 @@ class GroupCopies {
   Status read_head(const std::string& path);
   Status make_ours(const std::string& path, const Head& ours);
   std::string pack(GroupId group, const std::string& record) const;
-  Set read_set(uint64_t offset) const;
+  std::span<Slot> set_of(GroupId group) const;
   Slot find_slot(GroupId group) const;
-  std::optional<uint64_t> place_for(GroupId group) const;
+  bool has_place_for(GroupId group) const;
+  Status put_slot(const Slot& slot);
 
   UniqueFd fd_;
   bool may_add_;
   Head head_;
+  std::unique_ptr<Slots> slots_ = std::make_unique<Slots>();
 };
 
 }  // namespace layerfs

@@ -13,7 +13,9 @@
 #include <span>
 #include <thread>
 
+#include "layerdb/base/hash.h"
 #include "layerdb/base/sys.h"
+#include "layerdb/object/types.h"
 
 namespace layerfs {
 
@@ -34,6 +36,11 @@ template <typename T>
 Status write_numbers(const UniqueFd& fd, std::span<const T> values, uint64_t offset) {
   return pwrite_full(fd.get(), {reinterpret_cast<const char*>(values.data()), values.size_bytes()},
                      offset);
+}
+
+// For the place of what is known of a group.
+inline uint64_t hash_of(GroupId group) {
+  return checksum64({reinterpret_cast<const char*>(&group), sizeof group});
 }
 
 // While it lives no other process writes, unless one was first. Tries again every millisecond.

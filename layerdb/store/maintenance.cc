@@ -297,4 +297,10 @@ std::vector<FamilySize> family_sizes(Database& database) {
   return out;
 }
 
+uint64_t group_file_bytes(Database& database) {
+  for (const FamilySize& size : family_sizes(database))
+    if (size.family == Family::groups) return size.file_bytes;
+  return 0;
+}
+
 }  // namespace layerfs

@@ -72,5 +72,6 @@ struct FamilySize {
   uint64_t file_count = 0;
 };
 std::vector<FamilySize> family_sizes(Database& database);
+uint64_t group_file_bytes(Database& database);
 
 }  // namespace layerfs

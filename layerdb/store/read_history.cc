@@ -28,7 +28,7 @@ static_assert(kIndexSlots == 2 * ReadHistory::kEntries);
 using GroupEntry = uint32_t;  // a group's number; larger ones (after 290 TB) are not remembered
 constexpr uint64_t kIndexOffset = kEntriesOffset + sizeof(GroupEntry) * ReadHistory::kEntries;
 constexpr uint64_t kFileBytes = kIndexOffset + sizeof(ReadHistory::Place) * kIndexSlots;
-constexpr GroupEntry kEnd = 0;                       // of a run; no group has this number
+constexpr GroupEntry kEnd = 0;  // of a run; no group has this number
 
 std::string history_head() {
   std::string out(kHistoryMagic);
@@ -37,8 +37,7 @@ std::string history_head() {
 }
 
 uint64_t slot_offset(GroupId group) {
-  uint64_t hash = checksum64({reinterpret_cast<const char*>(&group), sizeof group});
-  return kIndexOffset + sizeof(ReadHistory::Place) * (hash >> (64 - kIndexBits));
+  return kIndexOffset + sizeof(ReadHistory::Place) * (hash_of(group) >> (64 - kIndexBits));
 }
 uint64_t entry_offset(ReadHistory::Place place) {
   return kEntriesOffset + sizeof(GroupEntry) * place;
@@ -168,7 +167,7 @@ bool ReadHistory::append(std::span<const GroupId> run, bool more_follows,
 bool ReadHistory::replace(std::span<const GroupId> run, std::span<const BuiltOn> built_on) {
   constexpr int kMoreTries = 100;  // others write for a millisecond or so
   WriterTurn turn(fd_, kMoreTries);
-  end_.reset();
+  end_.reset();  // a run of its own
   bool written = fits(run, built_on) && turn.mine() && write(with_bases(run, built_on)).ok();
   end_.reset();
   return written;

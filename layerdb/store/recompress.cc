@@ -23,12 +23,6 @@ Result<GroupId> optimized_through(Database& database) {
   return through;
 }
 
-uint64_t group_file_bytes(Database& database) {
-  for (const FamilySize& size : family_sizes(database))
-    if (size.family == Family::groups) return size.file_bytes;
-  return 0;
-}
-
 class Recompression {
  public:
   Recompression(Store& store, const RecompressOptions& options, GroupId done, GroupId last)

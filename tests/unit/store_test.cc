@@ -285,11 +285,7 @@ TEST(Store, DiscardGivesTheSpaceBackAndTheStoreGoesOn) {
   std::string old_bytes = random.text(1 << 20), new_bytes = random.bytes(70 << 20);
   auto store = open_to_write(dir.path());
   publish_layer(*store, old_bytes);
-  auto group_bytes = [&] {
-    for (const FamilySize& size : family_sizes(store->database()))
-      if (size.family == Family::groups) return size.file_bytes;
-    return uint64_t{0};
-  };
+  auto group_bytes = [&] { return group_file_bytes(store->database()); };
   uint64_t before = group_bytes();
   write_content(*store, new_bytes);
   store->discard();
