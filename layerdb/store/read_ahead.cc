@@ -203,13 +203,11 @@ void ReadAhead::write_part(std::unique_lock<std::mutex>& lock) {
 void ReadAhead::remember(Part part) {
   bool known = history_.append(part.groups, part.more_follows, part.built_on);
   if (!known || part.follows || part.more_follows || !actions_.copy) return;
-  std::unordered_set<GroupId> asked(part.groups.begin(), part.groups.end());
-  std::unordered_set<GroupId> costly;
-  for (const auto& [group, base] : part.built_on)
-    if (asked.contains(group) && !asked.contains(base)) costly.insert(group);
+  std::unordered_set<GroupId> differences;
+  for (const ReadHistory::BuiltOn& pair : part.built_on) differences.insert(pair.group);
   std::vector<GroupId> wanted;  // in the order in which they are asked for
   std::ranges::copy_if(part.groups, std::back_inserter(wanted),
-                       [&](GroupId group) { return costly.contains(group); });
+                       [&](GroupId group) { return differences.contains(group); });
   if (wanted.empty()) return;
   std::vector<GroupId> copied = actions_.copy(wanted);
   if (copied.empty()) return;

@@ -10,8 +10,8 @@
 // for a group several times.
 //
 // What was read a second time from one pause to the next, a program's start, say, will be read a
-// third time: of its groups that build on others that it did not ask for, copies are made. Not of
-// what is longer than kPartGroups: who copies a tree waits for the disk.
+// third time: of its groups that build on others, copies are made. Not of what is longer than
+// kPartGroups: who copies a tree waits for the disk.
 //
 // Thread-safety: all from any thread. The threads also write to the history; they run while there
 // is something to do, and leave at a pause. One mutex, held for small reads of the history, never
