@@ -12,6 +12,12 @@ lf import "$WORK/tree" img >/dev/null
 pid_of() { lf --json ps | python3 -c 'import json,sys
 print(next(c["Pid"] for c in json.load(sys.stdin) if c["Name"] == sys.argv[1]))' "$1"; }
 
+step "the program is one file, and mounts on machines that have the C library only"
+if unless_sanitized "what the program is linked with, because the sanitizers are shared"; then
+  others=$(ldd "$LAYERFS" | grep -Ev 'linux-vdso|ld-linux|lib(c|m)\.so') || true
+  assert_eq "$others" "" "shared libraries"
+fi
+
 step "refused mount points"
 mkdir -p "$WORK/full" "$WORK/empty"
 echo x >"$WORK/full/x"
@@ -246,7 +252,7 @@ mkdir "$history"
 read_all
 rmdir "$history"
 
-step "what is read again and again is copied, where it builds on what is not read"
+step "what is read again and again is copied, where it builds on others"
 mkdir "$WORK/twice"
 for i in $(seq 200); do head -c 60000 /dev/urandom >"$WORK/twice/$i"; done
 for i in $(seq 8); do

@@ -66,6 +66,19 @@ TEST_F(GroupCopiesTest, KeepsWhatWasAdded) {
   EXPECT_EQ(add(copies, {uint64_t{1} << 32}), Numbers());
 }
 
+TEST_F(GroupCopiesTest, WhatOthersAddIsSeenLater) {
+  GroupCopies copies = open(), other = open();
+  EXPECT_EQ(other.find(5), std::nullopt);
+  EXPECT_EQ(add(copies, {5, 6}), Numbers({5, 6}));
+  EXPECT_EQ(other.find(5), std::nullopt) << "it knows which there are";
+  other.forget_slots();
+  EXPECT_EQ(other.find(5), record(5));
+  EXPECT_EQ(add(copies, {7}), Numbers({7}));
+  EXPECT_EQ(add(other, {7, 8}), Numbers({8})) << "who adds looks again";
+  copies.forget_slots();
+  for (GroupId group : {5, 6, 7, 8}) EXPECT_EQ(copies.find(group), record(group));
+}
+
 TEST_F(GroupCopiesTest, TakesNoMoreThanItMay) {
   GroupCopies copies = open();
   Numbers all(200);
