@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <limits>
 
@@ -32,7 +33,9 @@ std::string copies_kind() {
   return out;
 }
 
-size_t first_slot(GroupId group) { return hash_of(group) % kSlotSets * kSlotsOfSet; }
+uint64_t set_offset(GroupId group) {
+  return kSlotsOffset + hash_of(group) % kSlotSets * kSlotsOfSet * kSlotBytes;
+}
 
 Result<std::string> read_part(const UniqueFd& fd, uint64_t offset, size_t bytes) {
   std::string out(bytes, '\0');
@@ -131,31 +134,25 @@ std::string GroupCopies::pack(GroupId group, const std::string& record) const {
   return out + body;
 }
 
-// The set of slots where this group's may be, the mutex being held.
-std::span<GroupCopies::Slot> GroupCopies::set_of(GroupId group) const {
-  static_assert(sizeof(Slot) == kSlotBytes);
-  std::vector<Slot>& all = slots_->all;
-  if (all.empty()) {
-    all.resize(kSlots);
-    std::span<char> bytes = bytes_of(std::span(all));
-    size_t got = pread_full(fd_.get(), bytes, kSlotsOffset).value_or(0);
-    std::ranges::fill(bytes.subspan(got), '\0');
-  }
-  return std::span(all).subspan(first_slot(group), kSlotsOfSet);
-}
-
 // Of no bytes: there is none.
 GroupCopies::Slot GroupCopies::find_slot(GroupId group) const {
   std::lock_guard lock(slots_->mutex);
-  for (const Slot& slot : set_of(group))
-    if (slot.group == group && slot.bytes > kCopyHeadBytes && slot.bytes <= kMostCopyBytes)
-      return slot;
-  return {};
+  std::optional<std::vector<Slot>>& used = slots_->used;
+  if (!used) {
+    used.emplace();
+    (void)for_each([&](GroupId number, uint64_t offset, uint32_t bytes) {
+      if (bytes > kCopyHeadBytes && bytes <= kMostCopyBytes)
+        used->push_back({static_cast<uint32_t>(number), bytes, offset});
+    });
+    std::ranges::sort(*used, {}, &Slot::group);
+  }
+  auto found = std::ranges::lower_bound(*used, group, {}, &Slot::group);
+  return found != used->end() && found->group == group ? *found : Slot();
 }
 
 void GroupCopies::forget_slots() const {
   std::lock_guard lock(slots_->mutex);
-  slots_->all = {};
+  slots_->used.reset();
 }
 
 std::optional<std::string> GroupCopies::find(GroupId group) const {
@@ -188,15 +185,16 @@ std::vector<GroupId> GroupCopies::add(std::span<const GroupId> groups, uint64_t 
   uint64_t limit = kCopiesOffset + limit_bytes;
   for (GroupId group : groups) {
     if (end >= limit) break;
-    if (group > std::numeric_limits<uint32_t>::max() || find(group) || !has_place_for(group))
-      continue;
+    if (group > std::numeric_limits<uint32_t>::max() || find(group)) continue;
+    std::optional<uint64_t> place = place_for(group);
+    if (!place) continue;
     Result<std::string> record = make(group);
     if (!record.ok()) continue;  // who asks for it says what is wrong
     std::string copy = pack(group, *record);
     if (end + copy.size() > limit) break;
     Slot slot = {static_cast<uint32_t>(group), static_cast<uint32_t>(copy.size()), end};
     bool written = pwrite_full(fd_.get(), copy, slot.offset).ok() &&  // before what names it
-                   put_slot(slot).ok();
+                   write_numbers(fd_, std::span<const Slot>(&slot, 1), *place).ok();
     if (!written) {
       (void)::ftruncate(fd_.get(), static_cast<off_t>(end));
       break;
@@ -204,32 +202,29 @@ std::vector<GroupId> GroupCopies::add(std::span<const GroupId> groups, uint64_t 
     end += copy.size();
     added.push_back(group);
   }
+  forget_slots();  // a daemon at rest keeps none
   return added;
 }
 
-// A full set takes no more.
-bool GroupCopies::has_place_for(GroupId group) const {
-  std::lock_guard lock(slots_->mutex);
-  return std::ranges::any_of(set_of(group), [&](const Slot& slot) { return slot.is_for(group); });
-}
-
-// In the file first.
-Status GroupCopies::put_slot(const Slot& slot) {
-  std::lock_guard lock(slots_->mutex);
-  std::span<Slot> set = set_of(slot.group);
-  auto place = std::ranges::find_if(set, [&](const Slot& old) { return old.is_for(slot.group); });
-  uint64_t index = static_cast<uint64_t>(&*place - slots_->all.data());
-  TRY(write_numbers(fd_, std::span<const Slot>(&slot, 1), kSlotsOffset + kSlotBytes * index));
-  *place = slot;
-  return {};
+// The place of a slot. A full set takes no more.
+std::optional<uint64_t> GroupCopies::place_for(GroupId group) const {
+  uint64_t place = set_offset(group);
+  std::array<Slot, kSlotsOfSet> set;
+  size_t got = pread_full(fd_.get(), bytes_of(std::span<Slot>(set)), place).value_or(0);
+  size_t there = got / sizeof(Slot);
+  for (size_t i = 0; i < set.size(); ++i, place += sizeof(Slot))
+    if (i >= there || set[i].bytes == 0 || set[i].group == group) return place;
+  return std::nullopt;
 }
 
 Status GroupCopies::for_each(
     const std::function<void(GroupId, uint64_t offset, uint32_t bytes)>& visit) const {
-  std::string slots = TRY(read_part(fd_, kSlotsOffset, kSlots * kSlotBytes));
-  for (size_t at = 0; at + sizeof(Slot) <= slots.size(); at += sizeof(Slot)) {
-    Slot slot = load_fixed<Slot>(slots.data() + at);
-    if (slot.bytes != 0) visit(slot.group, slot.offset, slot.bytes);
+  std::array<Slot, 1024> part;
+  static_assert(sizeof(Slot) == kSlotBytes && kSlots % part.size() == 0);
+  for (uint64_t at = kSlotsOffset; at < kCopiesOffset; at += sizeof part) {
+    size_t got = TRY(pread_full(fd_.get(), bytes_of(std::span<Slot>(part)), at));
+    for (const Slot& slot : std::span(part).first(got / sizeof(Slot)))
+      if (slot.bytes != 0) visit(slot.group, slot.offset, slot.bytes);
   }
   return {};
 }

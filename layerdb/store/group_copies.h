@@ -55,7 +55,6 @@ class GroupCopies {
   std::optional<std::string> find(GroupId group) const;
   // The disk begins to read it. False: there is none.
   bool begin_to_read(GroupId group) const;
-  // Gives their memory back, too.
   void forget_slots() const;
 
   // Best effort, at once or not at all. Returns those that have a copy now and had none.
@@ -70,11 +69,10 @@ class GroupCopies {
   struct Slot {
     uint32_t group, bytes;
     uint64_t offset;
-    bool is_for(GroupId number) const { return bytes == 0 || group == number; }
   };
   struct Slots {
     std::mutex mutex;
-    std::vector<Slot> all;  // empty: not read yet
+    std::optional<std::vector<Slot>> used;  // by group; none: not read yet
   };
   struct Head {
     uint64_t identity = 0;
@@ -85,10 +83,8 @@ class GroupCopies {
   Status read_head(const std::string& path);
   Status make_ours(const std::string& path, const Head& ours);
   std::string pack(GroupId group, const std::string& record) const;
-  std::span<Slot> set_of(GroupId group) const;
   Slot find_slot(GroupId group) const;
-  bool has_place_for(GroupId group) const;
-  Status put_slot(const Slot& slot);
+  std::optional<uint64_t> place_for(GroupId group) const;
 
   UniqueFd fd_;
   bool may_add_;
