@@ -137,15 +137,15 @@ Status copy_part(GroupId group, std::string_view raw, uint64_t offset, std::span
 
 }  // namespace
 
-Status ChunkStore::read(GroupId group, uint64_t offset, std::span<char> out, Reuse) {
+Status ChunkStore::read(GroupId group, uint64_t offset, std::span<char> out, ReadHint) {
   return copy_part(group, *TRY(read_group(group)), offset, out);
 }
 
 // What others decoded is copied once, and no more of it than is asked for.
-Status StoredChunks::read(GroupId group, uint64_t offset, std::span<char> out, Reuse reuse) {
-  if (read_ahead_ && reuse == Reuse::unlikely) read_ahead_->asked(group);
+Status StoredChunks::read(GroupId group, uint64_t offset, std::span<char> out, ReadHint hint) {
+  if (read_ahead_ && hint.reuse == Reuse::unlikely) read_ahead_->asked(group, hint.goes_on);
   if (pool_ && !cache_.contains(group) && pool_->read(group, offset, out)) return {};
-  return copy_part(group, *TRY(read_group(group, {reuse})), offset, out);
+  return copy_part(group, *TRY(read_group(group, {hint.reuse})), offset, out);
 }
 
 Result<std::shared_ptr<const std::string>> StoredChunks::read_group(GroupId group) {

@@ -53,6 +53,11 @@ struct ChunkStoreCounters {
 
 // Whether the rest of a group will be asked for again when its reader has forgotten it.
 enum class Reuse { unlikely, likely };
+// What a reader knows of what it asks for.
+struct ReadHint {
+  Reuse reuse = Reuse::unlikely;
+  bool goes_on = false;  // with what it has just read: both are one request
+};
 
 class ChunkStore {
  public:
@@ -69,7 +74,7 @@ class ChunkStore {
   // or damaged. Concurrent misses of one group decode it once.
   virtual Result<std::shared_ptr<const std::string>> read_group(GroupId group) = 0;
   // Fills `out` from `offset` within the group. EUCLEAN, too, when it ends before.
-  virtual Status read(GroupId group, uint64_t offset, std::span<char> out, Reuse reuse);
+  virtual Status read(GroupId group, uint64_t offset, std::span<char> out, ReadHint hint);
 
   // Gives the memory of decoded groups back: nobody reads for a while.
   virtual void drop_cache() {}

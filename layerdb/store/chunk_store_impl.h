@@ -33,7 +33,7 @@ class StoredChunks : public ChunkStore {
   Status flush() override;
   Status start_flush() override;
   Result<std::shared_ptr<const std::string>> read_group(GroupId group) override;
-  Status read(GroupId group, uint64_t offset, std::span<char> out, Reuse reuse) override;
+  Status read(GroupId group, uint64_t offset, std::span<char> out, ReadHint hint) override;
   void drop_cache() override;
   ChunkStoreCounters counters() const override;
 

@@ -279,7 +279,7 @@ Result<size_t> ContentReader::read(uint64_t offset, std::span<char> out) const {
     uint64_t skip = done - extent.file_offset;
     uint64_t count = std::min(end, end_of(extent)) - done;
     TRY(chunks_.read(extent.group, extent.group_offset + skip, out.subspan(done - offset, count),
-                     expected_reuse(extent, size)));
+                     {.reuse = expected_reuse(extent, size), .goes_on = done > offset}));
     done += count;
     return done < end;
   }));

@@ -137,17 +137,18 @@ std::string GroupCopies::pack(GroupId group, const std::string& record) const {
 // Of no bytes: there is none.
 GroupCopies::Slot GroupCopies::find_slot(GroupId group) const {
   std::lock_guard lock(slots_->mutex);
-  std::optional<std::vector<Slot>>& used = slots_->used;
-  if (!used) {
-    used.emplace();
-    (void)for_each([&](GroupId number, uint64_t offset, uint32_t bytes) {
+  if (!slots_->used) {
+    std::vector<Slot> used;
+    Status read = for_each([&](GroupId number, uint64_t offset, uint32_t bytes) {
       if (bytes > kCopyHeadBytes && bytes <= kMostCopyBytes)
-        used->push_back({static_cast<uint32_t>(number), bytes, offset});
+        used.push_back({static_cast<uint32_t>(number), bytes, offset});
     });
-    std::ranges::sort(*used, {}, &Slot::group);
+    if (!read.ok()) return {};
+    std::ranges::sort(used, {}, &Slot::group);
+    slots_->used = std::move(used);
   }
-  auto found = std::ranges::lower_bound(*used, group, {}, &Slot::group);
-  return found != used->end() && found->group == group ? *found : Slot();
+  auto found = std::ranges::lower_bound(*slots_->used, group, {}, &Slot::group);
+  return found != slots_->used->end() && found->group == group ? *found : Slot();
 }
 
 void GroupCopies::forget_slots() const {
@@ -180,7 +181,11 @@ std::vector<GroupId> GroupCopies::add(std::span<const GroupId> groups, uint64_t 
   WriterTurn turn(fd_);
   struct stat status = stat_of(fd_);
   if (!turn.mine() || status.st_nlink == 0) return added;  // nobody would find them
-  forget_slots();  // others may have added some
+  struct Forget {
+    const GroupCopies& copies;
+    explicit Forget(const GroupCopies& all) : copies(all) { copies.forget_slots(); }
+    ~Forget() { copies.forget_slots(); }
+  } forget(*this);  // others may have added some; and then there are these
   uint64_t end = std::max<uint64_t>(static_cast<uint64_t>(status.st_size), kCopiesOffset);
   uint64_t limit = kCopiesOffset + limit_bytes;
   for (GroupId group : groups) {
@@ -202,7 +207,6 @@ std::vector<GroupId> GroupCopies::add(std::span<const GroupId> groups, uint64_t 
     end += copy.size();
     added.push_back(group);
   }
-  forget_slots();  // a daemon at rest keeps none
   return added;
 }
 
@@ -210,8 +214,9 @@ std::vector<GroupId> GroupCopies::add(std::span<const GroupId> groups, uint64_t 
 std::optional<uint64_t> GroupCopies::place_for(GroupId group) const {
   uint64_t place = set_offset(group);
   std::array<Slot, kSlotsOfSet> set;
-  size_t got = pread_full(fd_.get(), bytes_of(std::span<Slot>(set)), place).value_or(0);
-  size_t there = got / sizeof(Slot);
+  Result<size_t> got = pread_full(fd_.get(), bytes_of(std::span<Slot>(set)), place);
+  if (!got.ok()) return std::nullopt;
+  size_t there = *got / sizeof(Slot);
   for (size_t i = 0; i < set.size(); ++i, place += sizeof(Slot))
     if (i >= there || set[i].bytes == 0 || set[i].group == group) return place;
   return std::nullopt;

@@ -37,13 +37,13 @@ ReadAhead::~ReadAhead() {
     if (worker.thread.joinable()) worker.thread.join();
 }
 
-void ReadAhead::asked(GroupId group) noexcept {
+void ReadAhead::asked(GroupId group, bool goes_on) noexcept {
   if (last_.exchange(group, std::memory_order_relaxed) == group) return;
   try_to([&] {
     std::lock_guard lock(mutex_);
     if (noted_.add(group)) return;
     note(group);
-    if (!follow(group)) begin(group);
+    if (!follow(group, goes_on)) begin(group);
   });
 }
 
@@ -73,7 +73,7 @@ void ReadAhead::hand_over(bool more_follows) {
 
 // Workers ask in nearly the order of the messages, and a program in nearly that of the last time:
 // some groups that were passed over, or not yet come to, do not end a stream.
-bool ReadAhead::follow(GroupId group) {
+bool ReadAhead::follow(GroupId group, bool goes_on) {
   for (Stream& stream : streams_) {
     auto place = [&](size_t i) { return stream.window.begin() + static_cast<ptrdiff_t>(i); };
     auto last = place(std::min(stream.end, stream.next + kSeen));
@@ -81,16 +81,18 @@ bool ReadAhead::follow(GroupId group) {
     if (found == last) continue;
     stream.last_use = ++clock_;
     size_t next = static_cast<size_t>(found - place(0)) + 1;
-    if (next > stream.next) advance(stream, next);
+    if (next > stream.next) advance(stream, next, goes_on);
     return true;
   }
   return false;
 }
 
-// The stream was right once more, and at the cost of the others.
-void ReadAhead::advance(Stream& stream, size_t next) {
+// The stream was right once more, and at the cost of the others. The rest of the request that it
+// began with says nothing.
+void ReadAhead::advance(Stream& stream, size_t next, bool goes_on) {
   stream.next = next;
   stream.fetched = std::max(stream.fetched, next);
+  if (goes_on && stream.depth == 0) return refill(stream);
   for (Stream& other : streams_)
     if (&other != &stream) other.depth /= 2;
   stream.depth = std::clamp(stream.depth + 1, kFirstDepth, kDeepest);
@@ -207,7 +209,7 @@ void ReadAhead::remember(Part part) {
   for (const ReadHistory::BuiltOn& pair : part.built_on) differences.insert(pair.group);
   std::vector<GroupId> wanted;  // in the order in which they are asked for
   std::ranges::copy_if(part.groups, std::back_inserter(wanted),
-                       [&](GroupId group) { return differences.contains(group); });
+                       [&](GroupId group) { return differences.erase(group) > 0; });
   if (wanted.empty()) return;
   std::vector<GroupId> copied = actions_.copy(wanted);
   if (copied.empty()) return;

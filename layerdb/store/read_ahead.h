@@ -5,7 +5,8 @@
 // Once something else is asked for that the stream foretold, threads begin to fetch what comes
 // next, the further ahead the more often the stream was right, and has the disk read what will be
 // fetched later. Several streams, because several programs read; the one that was right last goes
-// first, and the others' depth shrinks. Who jumps about never confirms one and costs a few small
+// first, and the others' depth shrinks. Who jumps about never confirms one, also not with requests
+// of several groups that lie side by side in a file that was read in order, and costs a few small
 // reads of a file. What was asked for already since the last pause says nothing: the kernel asks
 // for a group several times.
 //
@@ -54,9 +55,10 @@ class ReadAhead {
   ReadAhead(const ReadAhead&) = delete;
   ReadAhead& operator=(const ReadAhead&) = delete;
 
-  // Somebody asks for a group. Waits neither for a fetch nor to write. (These are hints, and not
-  // worth a failure: without memory for one there is none.)
-  void asked(GroupId group) noexcept;
+  // Somebody asks for a group; `goes_on`: in one request with the one before. Waits neither for a
+  // fetch nor to write. (These are hints, and not worth a failure: without memory for one there is
+  // none.)
+  void asked(GroupId group, bool goes_on = false) noexcept;
   // What `group` builds on, when it is decoded: it comes along the next time.
   void needed(GroupId group, GroupId base) noexcept;
   // Nobody reads for a while: what was read since the last pause is a run of the history. Does not
@@ -96,8 +98,8 @@ class ReadAhead {
 
   void note(GroupId group);
   void hand_over(bool more_follows);
-  bool follow(GroupId group);
-  void advance(Stream& stream, size_t next);
+  bool follow(GroupId group, bool goes_on);
+  void advance(Stream& stream, size_t next, bool goes_on);
   void begin(GroupId group);
   void refill(Stream& stream) const;
   Stream* waiting();

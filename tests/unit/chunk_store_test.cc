@@ -122,7 +122,7 @@ TEST_F(ChunkStoreTest, RemembersWhatGroupsBuildOn) {
     chunks_->foretell(VALUE(ReadHistory::open(dir_ / "history")), kAll);
     for (size_t i = 0; i < chunks.size(); ++i) {
       std::string part(chunks[i].size(), '?');
-      ASSERT_OK(chunks_->read(changed[i].group, changed[i].offset, part, Reuse::unlikely));
+      ASSERT_OK(chunks_->read(changed[i].group, changed[i].offset, part, {}));
       ASSERT_EQ(part, chunks[i]);
     }
     chunks_.reset();
@@ -155,7 +155,7 @@ TEST_F(ChunkStoreTest, ReadsCopiesOfDifferences) {
     chunks_->foretell(VALUE(ReadHistory::open(dir_ / "history")), kAll);
     for (size_t i = 0; i < chunks.size(); ++i) {
       std::string part(chunks[i].size(), '?');
-      EXPECT_TRUE(chunks_->read(changed[i].group, changed[i].offset, part, Reuse::unlikely).ok());
+      EXPECT_TRUE(chunks_->read(changed[i].group, changed[i].offset, part, {}).ok());
       EXPECT_EQ(part, chunks[i]);
     }
     return chunks_->counters().decoded_bytes;
@@ -194,7 +194,7 @@ TEST_F(ChunkStoreTest, ForetellsNothingThatIsNotPublished) {
     char byte;
     for (size_t i = 0; i < count; ++i)
       EXPECT_TRUE(
-          chunks_->read(places[i].group, 0, std::span<char>(&byte, 1), Reuse::unlikely).ok());
+          chunks_->read(places[i].group, 0, std::span<char>(&byte, 1), {}).ok());
     for (int i = 0; i < 100 && chunks_->counters().groups_read <= count; ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(end == kAll ? 10 : 1));
     uint64_t groups_read = chunks_->counters().groups_read;
