@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "layerdb/base/coding.h"
-#include "layerdb/base/hash.h"
 #include "layerdb/store/hint_file.h"
 
 namespace layerfs {
