@@ -261,7 +261,6 @@ TEST_F(ReadAheadTest, WhoJumpsAboutHasNothingFetched) {
   EXPECT_LT(fetched(0).size(), 2000u);
 }
 
-// A run's end leaves the thread with nothing to do just after it was woken; it is woken again.
 // Requests of several groups each, at random places of a file that was read in order.
 TEST_F(ReadAheadTest, OneRequestConfirmsNothing) {
   Groups run(1000);
@@ -276,6 +275,7 @@ TEST_F(ReadAheadTest, OneRequestConfirmsNothing) {
   EXPECT_FALSE(fetched(10).empty()) << "the next request does";
 }
 
+// A run's end leaves the thread with nothing to do just after it was woken; it is woken again.
 TEST_F(ReadAheadTest, ManyShortRunsInARow) {
   std::vector<Groups> runs;
   for (GroupId i = 0; i < 40; ++i) {
