@@ -35,6 +35,7 @@ def drop_caches():
 class Peer:
     name = ""
     writable = True
+    learns = False  # a cold run is quicker for another one before it, until forget()
 
     def __init__(self, data: Path, rootfs_tar: Path):
         self.data, self.tar = data, rootfs_tar
@@ -143,6 +144,7 @@ class FuseOverlayfs(Peer):
 
 class Layerfs(Peer):
     name = "layerfs"
+    learns = True
     program = "layerfs"
     container = "bench"
 
@@ -173,6 +175,10 @@ class Layerfs(Peer):
 
     def discard(self):
         quiet(self.program, "--root", self.store, "rm", self.container)
+
+    def forget(self):
+        for memory in ("read_history", "group_copies"):
+            (self.store / memory).unlink(missing_ok=True)
 
     def version(self):
         return subprocess.run([self.program, "--version"], capture_output=True,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The work that is timed. Each Work runs on a mounted root filesystem and returns nothing; the
 driver times run() only. `before` prepares (not timed); `cold` drops every cache before run();
-warm work is run once untimed first. Programs of the image run inside it by chroot.
+warm work is run untimed before. Programs of the image run inside it by chroot.
 """
 import os
 import shutil
@@ -29,19 +29,24 @@ class Work:
     run: Callable[[Path, Path], None]            # (mounted root, data directory)
     before: Optional[Callable[[Path, Path], None]] = None
     cold: bool = False
-    warm: bool = False                           # run once before timing
+    warm: bool = False                           # run before timing
+    first: bool = False                          # cold, and by those that learn as if never before
+    lessons: int = 0                             # for those: so many cold runs before timing
     writes: bool = True
     touches: tuple = ("srv",)                    # what it changes, for those that have no upper
     peers: tuple = ()                            # only these
     special: Optional[Callable] = None           # (peer, data) -> (seconds, {name: value}); no mount
 
     def suits(self, peer):
-        return (peer.writable or not self.writes) and (not self.peers or peer.name in self.peers)
+        return ((peer.writable or not self.writes) and (not self.peers or peer.name in self.peers)
+                and (peer.learns or not self.first))
 
 
-def cold_and_warm(name, run):
-    return [Work(name + " cold", run, cold=True, writes=False),
-            Work(name + " warm", run, warm=True, writes=False)]
+def cold_and_warm(name, run, before=None, **how):
+    writes = before is not None
+    return [Work(name + " first", run, before, cold=True, first=True, writes=writes, **how),
+            Work(name + " cold", run, before, cold=True, lessons=2, writes=writes, **how),
+            Work(name + " warm", run, before, warm=True, writes=writes, **how)]
 
 
 def find_ls(root, data):
@@ -174,10 +179,8 @@ WORK = (
         # No /proc there, by which it would find its libraries.
         "LD_LIBRARY_PATH=/usr/lib/jvm/default-java/lib java -version"))
     + cold_and_warm("start node", program("node -e 0"))
-    + [Work("gcc hello.c cold", program("gcc -o /tmp/hello /tmp/hello.c"), hello_source, cold=True,
-            touches=("tmp",)),
-       Work("gcc hello.c warm", program("gcc -o /tmp/hello /tmp/hello.c"), hello_source, warm=True,
-            touches=("tmp",))]
+    + cold_and_warm("gcc hello.c", program("gcc -o /tmp/hello /tmp/hello.c"), hello_source,
+                    touches=("tmp",))
     + [Work(f"fio {p} {b} x{j} {e} cold", fio(p, b, j, e), cold=True, writes=False)
        for p in ("read", "randread") for b in ("4k", "128k") for j in (1, 4)
        for e in (("psync", "mmap") if (b, j) == ("4k", 1) else ("psync",))]
