@@ -38,7 +38,11 @@ ExportOptions to_options(const ExportArguments& arguments) {
 // The container's state becomes an image that is never published.
 Status export_container(const Globals& globals, const Container& container,
                         const ExportOptions& options) {
-  std::unique_ptr<Store> store = TRY(open_store_to_write(globals, WhenMissing::fail));
+  Result<std::unique_ptr<Store>> opened = open_store_to_write(globals, WhenMissing::fail);
+  if (!opened.ok() && opened.error().code == EROFS)
+    return opened.error().wrap("exporting container '" + container.name +
+                               "' writes to its store; do it on a copy that can be written");
+  std::unique_ptr<Store> store = TRY(std::move(opened));
   Result<CommitResult> built = [&]() -> Result<CommitResult> {
     std::unique_ptr<QuietContainer> quiet = TRY(QuietContainer::open(*store, container));
     CommitOptions commit;

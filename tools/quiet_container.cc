@@ -17,7 +17,7 @@ Status QuietContainer::hold(const Container& container) {
   static constexpr auto kPause = std::chrono::milliseconds(20);
   Error last;
   for (int i = 0; i < kTries; ++i) {
-    Result<UniqueFd> lock = try_lock_file(container.directory + "/lock");
+    Result<UniqueFd> lock = try_lock_file_to_read(container.directory + "/lock");
     if (lock.ok()) {
       lock_ = std::move(*lock);
       return {};

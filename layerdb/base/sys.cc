@@ -140,8 +140,8 @@ Status sync_directory(const std::string& path) {
 }
 
 namespace {
-Result<UniqueFd> lock_with(const std::string& path, int operation) {
-  UniqueFd fd = TRY(open_file(path, O_RDWR | O_CREAT, 0600));
+Result<UniqueFd> lock_with(const std::string& path, int operation, int flags = O_RDWR | O_CREAT) {
+  UniqueFd fd = TRY(open_file(path, flags, 0600));
   while (::flock(fd.get(), operation) != 0)
     if (errno != EINTR) return errno_error("lock '" + path + "'");
   return fd;
@@ -162,6 +162,13 @@ void prepare_for_many_files() {
 Result<UniqueFd> lock_file(const std::string& path) { return lock_with(path, LOCK_EX); }
 Result<UniqueFd> try_lock_file(const std::string& path) {
   return lock_with(path, LOCK_EX | LOCK_NB);
+}
+Result<UniqueFd> try_lock_file_to_read(const std::string& path) {
+  Result<UniqueFd> lock = try_lock_file(path);
+  if (lock.ok() || lock.error().code != EROFS) return lock;
+  lock = lock_with(path, LOCK_EX | LOCK_NB, O_RDONLY);
+  if (!lock.ok() && lock.error().code == ENOENT) return UniqueFd();
+  return lock;
 }
 
 }  // namespace layerfs

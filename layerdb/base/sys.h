@@ -65,5 +65,8 @@ void prepare_for_many_files();
 // flock(LOCK_EX), or EWOULDBLOCK from try_lock_file when another process has it.
 Result<UniqueFd> lock_file(const std::string& path);
 Result<UniqueFd> try_lock_file(const std::string& path);
+// The same for who only reads, where the filesystem may be read-only. No descriptor: it is, and
+// without that file nobody can be writing there.
+Result<UniqueFd> try_lock_file_to_read(const std::string& path);
 
 }  // namespace layerfs

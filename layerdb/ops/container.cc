@@ -145,7 +145,7 @@ Status remove_container(const Container& container) {
 Result<std::optional<MountInfo>> mounted(const Container& container) {
   std::string lock_path = container.directory + "/lock";
   if (!path_exists(lock_path)) return std::optional<MountInfo>();
-  Result<UniqueFd> lock = try_lock_file(lock_path);
+  Result<UniqueFd> lock = try_lock_file_to_read(lock_path);
   if (lock.ok()) return std::optional<MountInfo>();
   if (lock.error().code != EWOULDBLOCK) return std::move(lock).error();
   std::string path = container.directory + "/mount.json";

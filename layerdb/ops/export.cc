@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layerdb/ops/export.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "layerdb/base/json.h"
@@ -87,10 +90,12 @@ void ContentCopier::report(const std::string& what) {
   options_.progress(done_bytes_, total_bytes_, what);
 }
 
-Result<std::string> spool_directory(Store& store) {
+std::string spool_directory(Store& store) {
   std::string directory = store.root() + "/tmp";
-  TRY(make_directories(directory, 0700));
-  return directory;
+  if (make_directories(directory, 0700).ok() && ::access(directory.c_str(), W_OK) == 0)
+    return directory;
+  const char* elsewhere = std::getenv("TMPDIR");
+  return elsewhere != nullptr && elsewhere[0] == '/' ? elsewhere : "/tmp";
 }
 
 Result<ImageSource> load_image(Store& store, const Digest& image) {

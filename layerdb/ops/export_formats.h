@@ -43,7 +43,8 @@ Status export_tar(Store& store, const ImageSource& image, const ExportOptions& o
 Result<ImageSource> without_provisional_ids(Store& store, ImageSource image,
                                             const ExportOptions& options);
 
-// <root>/tmp, made when it is missing: for what standard output must wait for.
-Result<std::string> spool_directory(Store& store);
+// For what standard output must wait for: <root>/tmp, made when it is missing, or where that cannot
+// be written what TMPDIR says.
+std::string spool_directory(Store& store);
 
 }  // namespace layerfs

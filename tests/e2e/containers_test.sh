@@ -161,6 +161,45 @@ gnu_untar "$WORK/container.tar" "$WORK/container"
 assert_same_trees "$root" "$WORK/container"
 lf umount everything
 
+step "a store on a read-only filesystem can be checked and read"
+root=$(mount_container base kept)
+echo kept >"$root/etc/hello"
+lf umount kept
+root=$(mount_container base live)
+cp -a "$STORE" "$WORK/copied"  # of a mounted container, with a lock that nobody holds
+rm "$WORK/copied/containers/kept/lock"
+rm -rf "$WORK/copied/tmp"
+mount --bind "$WORK/copied" "$WORK/copied"
+mount -o remount,bind,ro "$WORK/copied"
+read_only() { "$LAYERFS" --root "$WORK/copied" "$@"; }
+assert_eq "$(read_only --json ps | jq -r '.[] | select(.State == "mounted") | .Name')" "" "ps"
+assert_eq "$(read_only ps -q)" "$(lf ps -q)" "ps -q"
+for name in kept live; do
+  assert_eq "$(read_only diff $name)" "$(lf diff $name)" "diff"
+  assert_eq "$(read_only inspect $name | jq .[0].State.Mounted)" false "inspect"
+done
+read_only fsck >"$WORK/fsck.out" 2>&1 || fail "fsck: $(cat "$WORK/fsck.out")"
+assert_match "$(cat "$WORK/fsck.out")" " $(lf ps -q | wc -l) containers" "fsck"
+for format in oci docker tar; do
+  lf export base --format $format -o "$WORK/export.tar"
+  read_only export base --format $format -o "$WORK/read_only.tar"
+  cmp "$WORK/export.tar" "$WORK/read_only.tar"
+  read_only export base --format $format -o - | cmp - "$WORK/export.tar"
+done
+read_only export base -o "$WORK/read_only/"
+! read_only export kept -o "$WORK/none.tar" 2>"$WORK/err" || fail "exported a container"
+assert_match "$(cat "$WORK/err")" 'kept.*writes.*Read-only' "export of a container"
+umount "$WORK/copied"
+mount --bind "$STORE" "$WORK/copied"
+mount -o remount,bind,ro "$WORK/copied"
+assert_eq "$(read_only --json ps | jq -r '.[] | select(.State == "mounted") | .Name')" live "ps, in use"
+read_only diff live >/dev/null
+read_only fsck >"$WORK/fsck.out" 2>&1 || fail "fsck, in use: $(cat "$WORK/fsck.out")"
+umount "$WORK/copied"
+rm -rf "$WORK/copied"
+lf umount live
+lf rm kept live >/dev/null
+
 step "what is in use stays"
 root=$(mount_container base busy)
 refuses 'use|mounted' lf rm busy
