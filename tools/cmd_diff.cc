@@ -15,6 +15,7 @@
 #include "layerdb/view/store_lower.h"
 #include "layerdb/view/tree_reader.h"
 #include "tools/cli.h"
+#include "tools/image_info.h"
 #include "tools/quiet_container.h"
 #include "tools/text.h"
 
@@ -136,7 +137,7 @@ Status print_changes(const Globals& globals, const std::string& name) {
   if (container.ok()) {
     lines = TRY(container_changes(*store, *container));
   } else {
-    if (container.error().code != ENOENT) return std::move(container).error();
+    if (!may_be_image(container.error())) return std::move(container).error();
     lines = TRY(image_changes(*store, name));
   }
   nlohmann::json list = nlohmann::json::array();

@@ -8,6 +8,7 @@
 #include "layerdb/ops/export.h"
 #include "layerdb/store/reference.h"
 #include "tools/cli.h"
+#include "tools/image_info.h"
 #include "tools/large_pages.h"
 #include "tools/quiet_container.h"
 
@@ -79,6 +80,7 @@ Status run_export(const Globals& globals, const ExportArguments& arguments) {
   options.cancelled = cancelled_by_signal();
   Result<Container> container = find_container(globals.root, arguments.name);
   if (container.ok()) return export_container(globals, *container, options);
+  if (!may_be_image(container.error())) return std::move(container).error();
   return export_stored(globals, arguments.name, std::move(options));
 }
 

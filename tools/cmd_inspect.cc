@@ -67,9 +67,11 @@ Result<json> describe(const Container& container) {
 Result<json> inspect_one(const Globals& globals, Store* store, const std::string& name) {
   Result<Container> container = find_container(globals.root, name);
   if (container.ok()) return describe(*container);
-  Error nothing{
-      ENOENT, "no container or image '" + name + "'; `layerfs ps` and `layerfs images` list them"};
-  if (store == nullptr) return nothing;
+  Error nothing = container.error();
+  if (nothing.code == ENOENT)
+    nothing.message =
+        "no container or image '" + name + "'; `layerfs ps` and `layerfs images` list them";
+  if (!may_be_image(nothing) || store == nullptr) return nothing;
   Result<Digest> id = resolve_image(store->catalog(), name);
   if (!id.ok() && id.error().code == ENOENT) return nothing;
   if (!id.ok()) return id.error();

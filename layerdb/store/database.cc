@@ -13,6 +13,7 @@
 #include <rocksdb/metadata.h>
 #include <rocksdb/slice_transform.h>
 #include <rocksdb/table.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <chrono>
@@ -182,8 +183,12 @@ rocksdb::Options Database::group_table_options() const {
 Result<std::unique_ptr<Database>> Database::open(const std::string& path, const Options& options) {
   std::unique_ptr<Database> database(new Database(path, options));
   bool exists = database->env_->FileExists(path + "/CURRENT").ok();
-  if (!exists && (options.read_only || !options.create))
+  if (!exists && (options.read_only || !options.create)) {
+    struct stat status;  // RocksDB does not tell what is not there from what it may not look at
+    if (::stat((path + "/CURRENT").c_str(), &status) != 0 && errno != ENOENT)
+      return errno_error("open the store at '" + path + "'");
     return Error{ENOENT, "there is no store at '" + path + "'; `layerfs import` makes one"};
+  }
   TRY(database->open_again_while_files_move());
   return database;
 }
@@ -195,8 +200,7 @@ Status Database::open_again_while_files_move() {
     Status status = open_once();
     if (status.ok()) return check_format();
     close();
-    bool may_have_moved = status.error().code == ENOENT || status.error().code == EUCLEAN ||
-                          status.error().code == EIO;
+    bool may_have_moved = status.error().code == EUCLEAN || status.error().code == EIO;
     if (!options_.read_only || !may_have_moved || attempt == kAttempts) return status;
     std::this_thread::sleep_for(std::chrono::milliseconds(attempt * 3));
   }
@@ -249,7 +253,11 @@ Status Database::open_once() {
   } else {
     s = rocksdb::DB::Open(database_opts, path_, families, &handles, &db);
   }
-  if (!s.ok()) return rocksdb_error(s, "open the store at '" + path_ + "'");
+  if (!s.ok()) {
+    Error error = rocksdb_error(s, "open the store at '" + path_ + "'");
+    if (error.code == ENOENT) error.code = EUCLEAN;  // there is a store, without one of its files
+    return error;
+  }
   db_.reset(db);
   for (size_t i = 0; i < handles.size(); ++i) {
     if (i < wanted.size())

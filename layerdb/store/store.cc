@@ -57,9 +57,10 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, StoreOptions
   std::string path = root + "/store";
   if (!options.read_only) {
     if (options.create) TRY(make_directories(root, 0755));
-    if (!path_exists(root))
+    Result<UniqueFd> lock = lock_for_writing(root, options.on_wait);
+    if (!lock.ok() && lock.error().code == ENOENT)
       return Error{ENOENT, "there is no store at '" + root + "'; `layerfs import` makes one"};
-    state.lock = TRY(lock_for_writing(root, options.on_wait));
+    state.lock = TRY(std::move(lock));
   }
   Result<uint64_t> identity = options.for_mount ? identify(root) : 0;
   state.database = TRY(Database::open(path, {.read_only = options.read_only,

@@ -252,6 +252,17 @@ TEST(Store, AReaderOfNothingIsToldSo) {
   EXPECT_FALSE(path_exists(dir / "none"));
 }
 
+TEST(Store, WhatIsNoStoreOrLostAFileIsNotNothing) {
+  TempDir dir;
+  ASSERT_OK(write_file_atomically(dir / "file", ""));
+  EXPECT_ERRNO(Store::open(dir / "file", {.read_only = true}), ENOTDIR);
+  EXPECT_ERRNO(Store::open(dir / "file", {.create = false}), ENOTDIR);
+  { auto store = open_to_write(dir.path()); }
+  for (const std::string& name : VALUE(list_directory(dir / "store")))
+    if (name.starts_with("MANIFEST")) ASSERT_OK(remove_tree(dir / "store/" + name));
+  EXPECT_ERRNO(Store::open(dir.path(), {.read_only = true}), EUCLEAN);
+}
+
 TEST(Store, AReaderRefusesToWrite) {
   TempDir dir;
   { auto store = open_to_write(dir.path()); }
