@@ -25,6 +25,7 @@ nlohmann::json to_json(const FsckResult& result) {
           {"Layers", result.layers},
           {"Containers", result.containers},
           {"SkippedContainers", result.skipped_containers},
+          {"Unchecked", result.unchecked},
           {"Groups", result.groups},
           {"DecodedBytes", result.decoded_bytes},
           {"ReclaimableGroups", result.reclaimable_groups},
@@ -35,6 +36,7 @@ nlohmann::json to_json(const FsckResult& result) {
 
 void print_result(const Globals& globals, const FsckResult& result) {
   for (const Finding& finding : result.findings) print_line(printable(finding.to_string()));
+  for (const std::string& what : result.unchecked) print_line("not-checked: " + printable(what));
   if (globals.quiet) return;
   print_line(fmt::format("Checked {} images, {} layers, {} containers, {} groups ({})",
                          result.images, result.layers, result.containers, result.groups,
@@ -68,8 +70,13 @@ Status run_fsck(const Globals& globals) {
   } else {
     print_result(globals, result);
   }
-  if (result.findings.empty()) return {};
-  return Error{EUCLEAN, fmt::format("{} problems found", result.findings.size())};
+  std::string_view unchecked =
+      result.unchecked.empty() ? "" : "not everything could be checked, see what it says";
+  if (!result.findings.empty())
+    return Error{EUCLEAN, fmt::format("{} problems found{}{}", result.findings.size(),
+                                      unchecked.empty() ? "" : "; ", unchecked)};
+  if (!unchecked.empty()) return Error{EACCES, std::string(unchecked)};
+  return {};
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 
 #include "layerdb/ops/fsck_state.h"
@@ -248,6 +249,13 @@ std::string Finding::to_string() const {
 void FsckState::report(FindingKind kind, const std::string& owner, const std::string& path,
                        std::string message) {
   result.findings.push_back({kind, owner, path, std::move(message)});
+}
+
+bool FsckState::leave_unchecked(const std::string& owner, const Error& error) {
+  static constexpr int kCodes[] = {EACCES, EPERM, EROFS, EMFILE, ENFILE, ENOMEM, EPROTO};
+  if (std::ranges::find(kCodes, error.code) == std::end(kCodes)) return false;
+  result.unchecked.push_back(owner + ": " + error.message);
+  return true;
 }
 
 void FsckState::use_group(GroupId group) {

@@ -9,7 +9,8 @@
 // Each names who is affected and, where there is one, the path; damage that several paths or images
 // share is reported once for each. What nobody needs (groups and objects of a killed import, index
 // entries of deleted groups) is no damage but reclaimable. Uppers of mounted containers are
-// changing: they are checked while the caller keeps them still, or skipped.
+// changing: they are checked while the caller keeps them still, or skipped. Containers made after
+// the store was opened are left out.
 //
 // Errors: only what keeps the check itself from running (no store, no memory); damage never is.
 #pragma once
@@ -65,6 +66,8 @@ struct FsckResult {
   uint64_t reclaimable_objects = 0;
   uint64_t stale_index_entries = 0;
   std::vector<std::string> skipped_containers;  // mounted, and not kept still
+  // What could not be looked at, and why: "container web: open '…': Permission denied".
+  std::vector<std::string> unchecked;
 };
 
 using FsckProgress = std::function<void(uint64_t done, uint64_t total, const std::string& what)>;

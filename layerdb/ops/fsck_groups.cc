@@ -144,6 +144,7 @@ void check_copies(FsckState& state) {
   std::string path = GroupCopies::path_in(state.store.root());
   Result<GroupCopies> copies = GroupCopies::open_to_read(path);
   Result<uint64_t> identity = Store::identify(state.store.root());
+  if (!copies.ok()) state.leave_unchecked("copies of groups", copies.error());
   // No mount believes it either.
   if (!copies.ok() || !identity.ok() || copies->identity() != *identity) return;
   std::set<GroupId> numbers;

@@ -19,6 +19,8 @@ class FsckState {
 
   void report(FindingKind kind, const std::string& owner, const std::string& path,
               std::string message);
+  // False: the error does not say that something could not be looked at.
+  bool leave_unchecked(const std::string& owner, const Error& error);
   // Also remembers which groups and objects are in use.
   void use_group(GroupId group);
   void use_object(ObjectId id);

@@ -35,13 +35,30 @@ void check_mounted(FsckState& state, const std::string& owner, const Container& 
     state.report(FindingKind::damaged_container, owner, "", problem);
 }
 
+// Removed since it was listed, or made anew.
+bool is_gone(FsckState& state, const Container& container) {
+  auto now = find_container(state.store.root(), container.name);
+  return now.ok() ? now->image != container.image : now.error().code == ENOENT;
+}
+
+// Made of an image that came after the store was opened.
+bool is_newer(FsckState& state, const Container& container) {
+  auto now = Store::open(state.store.root(), {.read_only = true});
+  return now.ok() && (*now)->catalog().image(container.image).ok() &&
+         (*now)->catalog().chain(container.chain_id).ok();
+}
+
 Status check_container(FsckState& state, const std::string& owner, const Container& container,
                        const WhileQuiet& while_quiet) {
-  if (!state.store.catalog().image(container.image).ok()) {
+  bool has_image = state.store.catalog().image(container.image).ok();
+  auto chain = state.store.catalog().chain(container.chain_id);
+  if (!has_image || !chain.ok()) {
+    if (is_newer(state, container) || is_gone(state, container)) return {};
+  }
+  if (!has_image) {
     state.report(FindingKind::missing_record, owner, "",
                  fmt::format("its image {} is missing", container.image.to_string()));
   }
-  auto chain = state.store.catalog().chain(container.chain_id);
   if (!chain.ok()) {
     state.report(FindingKind::missing_record, owner, "", chain.error().message);
     return {};
@@ -64,17 +81,18 @@ Status check_container(FsckState& state, const std::string& owner, const Contain
 Status check_containers(FsckState& state, const WhileQuiet& while_quiet) {
   auto containers = list_containers(state.store.root());
   if (!containers.ok()) {
-    state.report(FindingKind::damaged_container, "store", "", containers.error().message);
+    if (!state.leave_unchecked("containers", containers.error()))
+      state.report(FindingKind::damaged_container, "store", "", containers.error().message);
     return {};
   }
   for (const Container& container : *containers) {
     std::string owner = "container " + container.name;
     Status checked = check_container(state, owner, container, while_quiet);
-    if (checked.ok()) continue;
+    if (checked.ok() || is_gone(state, container)) continue;
     auto running = mounted(container);
     if (running.ok() && *running) {  // mounted just now
       state.result.skipped_containers.push_back(container.name);
-    } else {
+    } else if (!state.leave_unchecked(owner, checked.error())) {
       state.report(FindingKind::damaged_container, owner, "", checked.error().message);
     }
   }

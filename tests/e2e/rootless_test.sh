@@ -41,6 +41,33 @@ assert_match "$(user diff plain)" 'D /bin/touch' "diff"
 user umount plain
 assert_eq "$(as_user sh -c "ls $m | wc -l")" 0 "the mount point after umount"
 
+step "a store that cannot be read is neither empty nor damaged"
+lf() { "$LAYERFS" --root "$WORK/others" "$@"; }
+theirs() { as_user "$program" --root "$WORK/others" "$@"; }
+said() {  # REGEX COMMAND...: it fails, and says so
+  ! "${@:2}" >"$WORK/out" 2>"$WORK/err" || fail "${*:2}: succeeds, with $(cat "$WORK/out")"
+  assert_match "$(cat "$WORK/err")" "$1" "${*:2}"
+}
+lf import "$WORK/shell.tar" shell >/dev/null
+mkdir "$WORK/others/containers"
+chmod 700 "$WORK/others/containers"
+said 'not everything' theirs fsck
+assert_match "$(cat "$WORK/out")" "^not-checked: containers: .*containers': Permission denied" "fsck"
+! grep damaged "$WORK/out" || fail "what fsck may not see is damage"
+assert_eq "$(theirs images -q | wc -l)" 1 "images of another user"
+for command in 'inspect shell' 'diff shell' 'export shell -o -'; do
+  # shellcheck disable=SC2086 -- they are words
+  theirs $command >"$WORK/out"
+done
+said "$WORK/others/containers.*: Permission denied" theirs inspect nothing
+chmod 700 "$WORK/others"
+for command in fsck images df layers ps 'inspect shell' 'export shell -o -' gc; do
+  # shellcheck disable=SC2086 -- they are words
+  said "$WORK/others.*: Permission denied" theirs $command
+  # shellcheck disable=SC2086
+  said "$WORK/shell.tar.*: Not a directory" user --root "$WORK/shell.tar" $command
+done
+
 as_user unshare --user true ||
   skip "user namespaces are refused here (to a process in a chroot, or by the host): only fusermount3 was tested"
 

@@ -305,13 +305,18 @@ TEST_F(Fsck, EveryTableIsWhole) {
 class FsckContainer : public Fsck {
  protected:
   FsckContainer() {
-    container_.name = "web";
-    container_.reference = "whole:1";
-    container_.image = image_.id;
-    container_.chain_id = image_.chain_id;
-    UniqueFd lock = VALUE(lock_containers(dir_.path()));
-    container_ = VALUE(create_container(dir_.path(), container_));
+    container_ = make("web", image_.id, image_.chain_id);
     upper_ = VALUE(Upper::open(container_.directory, kFirstIno, {}));
+  }
+
+  Container make(const std::string& name, const Digest& image, const Digest& chain) {
+    Container description;
+    description.name = name;
+    description.reference = "whole:1";
+    description.image = image;
+    description.chain_id = chain;
+    UniqueFd lock = VALUE(lock_containers(dir_.path()));
+    return VALUE(create_container(dir_.path(), description));
   }
 
   // one, two, usr, usr/big, usr/small are 2..6; the hard-linked inode is 7.
@@ -366,6 +371,30 @@ TEST_F(FsckContainer, NameInAFile) {
     t.put_name(6, "new", {ino, FileType::regular, false});
   });
   expect(FindingKind::damaged_container, "container web");
+}
+
+TEST_F(FsckContainer, WhatCameAfterTheStoreWasOpenedIsLeftOut) {
+  upper_.reset();
+  std::unique_ptr<Store> reader = VALUE(Store::open(dir_.path(), {.read_only = true}));
+  ImageRecord late = publish_image(*store_, empty_model(), "late:1");
+  make("late", late.id, late.chain_id);
+  FsckResult result = VALUE(check_store(*reader));
+  for (const Finding& finding : result.findings) ADD_FAILURE() << finding.to_string();
+  EXPECT_EQ(result.containers, 1u);
+}
+
+TEST_F(FsckContainer, WhatGoesMeanwhileIsNoDamage) {
+  upper_.reset();
+  Container going = make("xyz", sha256("no image"), sha256("no chain"));
+  UniqueFd daemon = VALUE(try_lock_file(container_.directory + "/lock"));
+  ASSERT_OK(record_mount(container_, {.pid = 1}));
+  std::unique_ptr<Store> reader = VALUE(Store::open(dir_.path(), {.read_only = true}));
+  FsckResult result = VALUE(check_store(*reader, {}, [&](const Container& container, auto&) {
+    EXPECT_EQ(container.name, "web");
+    return remove_container(going);  // listed already, and not checked yet
+  }));
+  for (const Finding& finding : result.findings) ADD_FAILURE() << finding.to_string();
+  EXPECT_EQ(result.containers, 1u);
 }
 
 TEST_F(FsckContainer, MissingChain) {
