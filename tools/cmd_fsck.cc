@@ -70,13 +70,13 @@ Status run_fsck(const Globals& globals) {
   } else {
     print_result(globals, result);
   }
-  std::string_view unchecked =
-      result.unchecked.empty() ? "" : "not everything could be checked, see what it says";
+  std::vector<std::string> problems;
   if (!result.findings.empty())
-    return Error{EUCLEAN, fmt::format("{} problems found{}{}", result.findings.size(),
-                                      unchecked.empty() ? "" : "; ", unchecked)};
-  if (!unchecked.empty()) return Error{EACCES, std::string(unchecked)};
-  return {};
+    problems.push_back(fmt::format("{} problems found", result.findings.size()));
+  if (!result.unchecked.empty())
+    problems.push_back("not everything could be checked: " + printable(result.unchecked.front()));
+  if (problems.empty()) return {};
+  return Error{EUCLEAN, fmt::format("{}", fmt::join(problems, "; "))};
 }
 
 }  // namespace

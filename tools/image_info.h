@@ -43,8 +43,8 @@ std::string string_field(const nlohmann::json& object, const char* key);
 // "3 hours ago", or "N/A" for a time that is missing or no time.
 std::string created_ago(const std::string& rfc3339);
 
-// Whether a name may be an image's, of which find_container() said this: there is no such container,
-// or another user's are not to be seen.
+// Whether a name may be an image's, of which find_container() said this: there is no such
+// container, or another user's are not to be seen.
 inline bool may_be_image(const Error& no_container) {
   return no_container.code == ENOENT || no_container.code == EACCES;
 }

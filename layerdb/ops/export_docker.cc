@@ -51,8 +51,7 @@ Status add_layer(LayoutWriter& layout, ContentCopier& copier, const StackedLayer
 }  // namespace
 
 Status export_docker(Store& store, const ImageSource& stored, const ExportOptions& options) {
-  std::unique_ptr<LayoutWriter> layout =
-      TRY(create_layout(options.output, spool_directory(store)));
+  std::unique_ptr<LayoutWriter> layout = TRY(create_layout(options.output, spool_directory(store)));
   ImageSource image = TRY(without_provisional_ids(store, stored, options));
   std::vector<StackedLayer> layers = stack(image);
   uint64_t total_bytes = 0;

@@ -50,8 +50,7 @@ Result<Blob> add_document(LayoutWriter& layout, const std::string& bytes) {
 }  // namespace
 
 Status export_oci(Store& store, const ImageSource& stored, const ExportOptions& options) {
-  std::unique_ptr<LayoutWriter> layout =
-      TRY(create_layout(options.output, spool_directory(store)));
+  std::unique_ptr<LayoutWriter> layout = TRY(create_layout(options.output, spool_directory(store)));
   ImageSource image = TRY(without_provisional_ids(store, stored, options));
   std::map<Digest, Blob> written;  // a layer may come twice
   uint64_t total_bytes = 0;
