@@ -14,6 +14,8 @@
 #include <filesystem>
 #include <vector>
 
+#include "layerdb/base/caught.h"
+
 namespace layerfs {
 
 namespace {
@@ -62,9 +64,11 @@ void BodyFiles::forget_oldest(size_t keep) {
   }
 }
 
-void BodyFiles::remember(Ino ino, File file) {
+// Not what may have been removed since it was opened.
+void BodyFiles::remember(Ino ino, File file, std::optional<uint64_t> removals) {
   {
     std::lock_guard lock(mutex_);
+    if (removals && *removals != removals_) return;
     auto [it, added] = open_.try_emplace(ino);
     if (added) {
       ages_.push_front(ino);
@@ -76,8 +80,10 @@ void BodyFiles::remember(Ino ino, File file) {
 }
 
 Result<BodyFiles::File> BodyFiles::open(Ino ino) {
+  uint64_t removals;
   {
     std::lock_guard lock(mutex_);
+    removals = removals_;
     auto it = open_.find(ino);
     if (it != open_.end()) {
       ages_.splice(ages_.begin(), ages_, it->second.age);
@@ -86,7 +92,7 @@ Result<BodyFiles::File> BodyFiles::open(Ino ino) {
   }
   UniqueFd fd = TRY(open_evicting(path(ino), read_only_ ? O_RDONLY : O_RDWR));
   File file = std::make_shared<UniqueFd>(std::move(fd));
-  remember(ino, file);
+  remember(ino, file, removals);
   return file;
 }
 
@@ -223,10 +229,15 @@ Result<bool> BodyFiles::is_allocated(Ino ino, uint64_t offset, uint64_t length) 
   return true;
 }
 
+// The name goes first: who opens it meanwhile, to look at its blocks say, would keep what is gone.
 Status BodyFiles::remove(Ino ino) {
+  struct stat st {};
+  bool counting = counted_ && ::stat(path(ino).c_str(), &st) == 0;
+  int code = ::unlink(path(ino).c_str()) == 0 ? 0 : errno;
   File closing;
   {
     std::lock_guard lock(mutex_);
+    ++removals_;  // who opened it before remembers it no more
     dirty_.erase(ino);
     auto it = open_.find(ino);
     if (it != open_.end()) {
@@ -235,12 +246,8 @@ Status BodyFiles::remove(Ino ino) {
       open_.erase(it);
     }
   }
-  struct stat st {};
-  bool counting = counted_ && ::stat(path(ino).c_str(), &st) == 0;
-  if (::unlink(path(ino).c_str()) != 0) {
-    if (errno == ENOENT) return {};
-    return errno_error("remove '" + path(ino) + "'");
-  }
+  if (code == ENOENT) return {};
+  if (code != 0) return errno_error("remove '" + path(ino) + "'", code);
   if (counting) allocated_bytes_ -= static_cast<int64_t>(st.st_blocks) * 512;
   return {};
 }
@@ -255,42 +262,50 @@ Status BodyFiles::sync_one(Ino ino, bool new_name) {
   return sync_directory(directory_);
 }
 
+// Whoever syncs what another thread is syncing waits for it: its own caller, too, is promised that
+// it is on the disk.
 Status BodyFiles::sync(Ino ino) {
   bool new_name;
-  {
-    std::lock_guard lock(mutex_);
-    auto it = dirty_.find(ino);
-    if (it == dirty_.end()) return {};
-    new_name = it->second;
-    dirty_.erase(it);  // before the sync: a write during it makes the body dirty again
-  }
-  Status status = sync_one(ino, new_name);
-  if (!status.ok()) {
-    std::lock_guard lock(mutex_);
-    dirty_[ino] |= new_name;
-  }
+  std::unique_lock lock(mutex_);
+  synced_.wait(lock, [&] { return !syncing_all_ && !syncing_.contains(ino); });
+  auto it = dirty_.find(ino);
+  if (it == dirty_.end()) return {};
+  new_name = it->second;
+  syncing_.insert(ino);
+  dirty_.erase(it);  // before the sync: a write during it makes the body dirty again
+  lock.unlock();
+  Status status = call_and_catch([&] { return sync_one(ino, new_name); });
+  lock.lock();
+  syncing_.erase(ino);
+  synced_.notify_all();
+  if (!status.ok()) dirty_[ino] |= new_name;
   return status;
 }
 
 Status BodyFiles::sync_all() {
   std::unordered_map<Ino, bool> dirty;
-  {
-    std::lock_guard lock(mutex_);
-    dirty.swap(dirty_);
-  }
-  Status status;
-  if (dirty.size() > kSyncfsThreshold) {
-    Result<UniqueFd> fd = open_file(directory_, O_RDONLY | O_DIRECTORY);
-    if (!fd.ok() || ::syncfs(fd->get()) != 0) status = errno_error("sync '" + directory_ + "'");
-  } else {
-    for (auto [ino, new_name] : dirty)
-      if (status.ok()) status = sync_one(ino, new_name);
-  }
-  if (!status.ok()) {
-    std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  synced_.wait(lock, [&] { return !syncing_all_ && syncing_.empty(); });
+  syncing_all_ = true;
+  dirty.swap(dirty_);
+  lock.unlock();
+  Status status = call_and_catch([&] { return sync_these(dirty); });
+  lock.lock();
+  syncing_all_ = false;
+  synced_.notify_all();
+  if (!status.ok())
     for (auto [ino, new_name] : dirty) dirty_[ino] |= new_name;
-  }
   return status;
+}
+
+Status BodyFiles::sync_these(const std::unordered_map<Ino, bool>& dirty) {
+  if (dirty.size() > kSyncfsThreshold) {
+    UniqueFd fd = TRY(open_file(directory_, O_RDONLY | O_DIRECTORY));
+    if (::syncfs(fd.get()) != 0) return errno_error("sync '" + directory_ + "'");
+    return {};
+  }
+  for (auto [ino, new_name] : dirty) TRY(sync_one(ino, new_name));
+  return {};
 }
 
 bool BodyFiles::all_synced() {

@@ -9,10 +9,12 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -66,11 +68,12 @@ class BodyFiles {
   std::string path(Ino ino) const;
   Result<File> open(Ino ino);
   Result<UniqueFd> open_evicting(const std::string& path, int flags);
-  void remember(Ino ino, File file);
+  void remember(Ino ino, File file, std::optional<uint64_t> removals = {});
   void forget_oldest(size_t keep);
   void mark_dirty(Ino ino);
   uint64_t allocated(int fd) const;
   Status sync_one(Ino ino, bool new_name);
+  Status sync_these(const std::unordered_map<Ino, bool>& dirty);
   // Runs `change` on the body and counts the blocks it took or gave back.
   template <typename Change>
   Status changing(Ino ino, Change change);
@@ -86,6 +89,10 @@ class BodyFiles {
   std::unordered_map<Ino, Cached> open_;
   std::list<Ino> ages_;                  // most recently used first
   std::unordered_map<Ino, bool> dirty_;  // written since synced; true: its name is new, too
+  uint64_t removals_ = 0;                // so many so far
+  std::unordered_set<Ino> syncing_;
+  bool syncing_all_ = false;
+  std::condition_variable synced_;
 
   std::atomic<bool> counted_ = false;
   std::atomic<int64_t> allocated_bytes_ = 0;

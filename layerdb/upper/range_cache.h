@@ -61,6 +61,12 @@ class RangeCache {
     entries_.erase(ages_.back());
     ages_.pop_back();
   }
+  void clear() {
+    advance();
+    std::lock_guard lock(mutex_);
+    entries_.clear();
+    ages_.clear();
+  }
   void erase(Ino ino) {
     std::lock_guard lock(mutex_);
     auto it = entries_.find(ino);

@@ -162,6 +162,7 @@ Status UpperDb::sync_database_files() {
 Status UpperDb::sync_log() {
   if (options_.read_only) return {};
   TRY(reopen_if_broken());
+  std::lock_guard syncing(sync_mutex_);
   Ino next_ino = next_ino_;
   std::unordered_set<Ino> doomed, over_lower;
   {

@@ -110,6 +110,7 @@ class UpperDb final : public Upper {
  private:
   Status open_database();
   Status open_or_start_over();
+  Status open_finding_room();  // the reserve's, if need be
   Status check_logs();
   Status reopen();  // with write_mutex_ held
   Status reopen_if_broken();
@@ -161,6 +162,8 @@ class UpperDb final : public Upper {
   rocksdb::Options rocksdb_options_;
   BodyFiles bodies_;
 
+  // Before the others. What the log builds on and the log itself are synced by one at a time.
+  std::mutex sync_mutex_;
   std::mutex write_mutex_;  // reserving numbers, reopening
   std::shared_mutex db_mutex_;
   std::unique_ptr<rocksdb::DB> db_;        // null only when even reopening read-only failed

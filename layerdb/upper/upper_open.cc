@@ -147,10 +147,15 @@ Status UpperDb::initialise(Ino first_ino) {
   return {};
 }
 
-Status UpperDb::open_or_start_over() {
+Status UpperDb::open_finding_room() {
   Status status = open_database();
+  bool full = !status.ok() && status.error().code == ENOSPC && !options_.read_only;
+  return full && reserve_.give_back() ? open_database() : status;
+}
+
+Status UpperDb::open_or_start_over() {
+  Status status = open_finding_room();
   if (status.ok() || options_.read_only) return status;
-  if (status.error().code == ENOSPC && reserve_.give_back()) return open_database();
   if (status.error().code != EUCLEAN || path_exists(synced_mark()) || made_in_this_boot())
     return status;
   // A new database is made without syncing anything. So a power failure before the first sync may
@@ -201,8 +206,9 @@ Status UpperDb::reopen() {
   std::unique_lock lock(db_mutex_);
   if (db_ != nullptr) (void)db_->Close();
   db_.reset();
-  record_cache_.clear();  // a failing disk may have lost what was written
-  Status status = open_database();
+  range_cache_.clear();  // a failing disk may have lost what was written
+  record_cache_.clear();
+  Status status = open_finding_room();
   if (!status.ok()) {  // no room to open it for writing: at least go on reading
     rocksdb::DB* db = nullptr;
     if (rocksdb::DB::OpenForReadOnly(rocksdb_options_, database_, &db).ok()) db_.reset(db);
