@@ -72,7 +72,11 @@ Status LayerTreeWriter::accept(std::string_view key, std::string_view value) {
       p.link_sequence = 0;
       break;
     case RecordKind::lower_name:
-      p.link_sequence = sequence;
+      // The name below goes with a directory that does not show through.
+      if (std::ranges::none_of(frames_, [](const Frame& f) {
+            return f.entry.opaque || f.entry.attributes.type == FileType::whiteout;
+          }))
+        p.link_sequence = sequence;
       break;
     case RecordKind::whiteout:
       p.whiteout = true;

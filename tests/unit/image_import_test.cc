@@ -329,5 +329,26 @@ TEST_F(ImageImportTest, HardLinksToLayersBelow) {
   EXPECT_ERRNO(import(directory_ / "oci"), EINVAL);
 }
 
+// A name below does not come back because the layer that deletes its directory links to it first.
+TEST_F(ImageImportTest, ALinkDoesNotBringBackWhatItsLayerHides) {
+  std::string below = member("d/f", "data") + member("d/k", "k") + tar_end();
+  std::string link = hard_link("g", "d/f");
+  for (const std::string& hiding : {member(".wh.d", ""), member("d/.wh..wh..opq", "")}) {
+    Layout layout(directory_ / "oci");
+    std::string above = link + hiding + tar_end();
+    layout.index(json::array({layout.image({below, above}, {below, above})}));
+    auto lower = look(VALUE(import(directory_ / "oci")).images.at(0));
+    EXPECT_EQ(read(*lower, "g"), "data");
+    EXPECT_EQ(at(*lower, "g").attributes.nlink, 1u);
+    size_t left = 0;
+    Result<LowerNode> directory = lower->lookup(kRootIno, "d");
+    auto count = [&](std::string_view, const LowerNode&) { return ++left > 0; };
+    if (directory.ok()) {
+      EXPECT_TRUE(lower->list(directory->ino, "", count).ok());
+    }
+    EXPECT_EQ(left, 0u);
+  }
+}
+
 }  // namespace
 }  // namespace layerfs
