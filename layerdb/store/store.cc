@@ -56,7 +56,10 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, StoreOptions
   state.root = root;
   std::string path = root + "/store";
   if (!options.read_only) {
-    if (options.create) TRY(make_directories(root, 0755));
+    if (options.create) {
+      TRY(make_directories(root, 0755));
+      TRY(make_directories(path, 0700));  // images hold secrets, and their modes do not count here
+    }
     Result<UniqueFd> lock = lock_for_writing(root, options.on_wait);
     if (!lock.ok() && lock.error().code == ENOENT)
       return Error{ENOENT, "there is no store at '" + root + "'; `layerfs import` makes one"};

@@ -49,6 +49,8 @@ said() {  # REGEX COMMAND...: it fails, and says so
   assert_match "$(cat "$WORK/err")" "$1" "${*:2}"
 }
 lf import "$WORK/shell.tar" shell >/dev/null
+said "$WORK/others/store.*: Permission denied" theirs export shell -o -
+chmod 755 "$WORK/others/store"  # what is not shared by itself may be
 mkdir "$WORK/others/containers"
 chmod 700 "$WORK/others/containers"
 said 'not everything' theirs fsck
