@@ -11,9 +11,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <sstream>
+#include <thread>
 #include <vector>
 
 #include "layerdb/base/log.h"
@@ -161,7 +163,9 @@ Status check_mountpoint(const std::string& mountpoint) {
   return {};
 }
 
-Status detach_mount(const std::string& mountpoint, bool lazy) {
+namespace {
+
+Status detach_once(const std::string& mountpoint, bool lazy) {
   if (::umount2(mountpoint.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0) return {};
   if (errno == EBUSY) return busy(mountpoint);
   if (errno != EPERM) return errno_error("unmount '" + mountpoint + "'");
@@ -173,6 +177,19 @@ Status detach_mount(const std::string& mountpoint, bool lazy) {
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   if (said.find("busy") != std::string::npos) return busy(mountpoint);
   return Error{EPERM, "unmount '" + mountpoint + "': " + (said.empty() ? "refused" : said)};
+}
+
+}  // namespace
+
+// Whoever asks for the free space of all filesystems (df, a monitor) is in this one for a moment.
+Status detach_mount(const std::string& mountpoint, bool lazy) {
+  constexpr int kMoreTries = 50;
+  constexpr std::chrono::milliseconds kBetween(10);
+  for (int tries = kMoreTries;; --tries) {
+    Status status = detach_once(mountpoint, lazy);
+    if (status.ok() || status.error().code != EBUSY || tries == 0) return status;
+    std::this_thread::sleep_for(kBetween);
+  }
 }
 
 }  // namespace layerfs

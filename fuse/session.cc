@@ -376,7 +376,12 @@ bool FuseSession::hold_back(int device, const char* message, size_t size_bytes) 
     send_error(held.device, about->unique, EINTR);
     return true;
   }
-  HeldMessages::Outcome outcome = held_.offer(device, message, size_bytes);
+  auto outcome = HeldMessages::Outcome::held;
+  Status kept = call_and_catch([&]() -> Status {
+    outcome = held_.offer(device, message, size_bytes);
+    return {};
+  });
+  if (!kept.ok()) send_error(device, header->unique, ENOMEM);
   if (outcome == HeldMessages::Outcome::refuse) send_error(device, header->unique, EDEADLK);
   return outcome != HeldMessages::Outcome::answer_it;
 }

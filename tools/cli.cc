@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/cli.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <pwd.h>
 #include <sys/ioctl.h>
@@ -8,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -94,7 +96,17 @@ void Command::optional(const std::string& names, std::vector<std::string>& value
 }
 
 void Command::optional_size(const std::string& names, uint64_t& bytes, const std::string& help) {
-  app_->add_option(names, bytes, help)->transform(CLI::AsSizeValue(false));
+  // AsSizeValue would take -1, and what has too many digits, for the largest number.
+  CLI::Validator is_number(
+      [](std::string& text) {
+        uint64_t number = 0;
+        auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+        return parsed.ec == std::errc() ? std::string() : "'" + text + "' is not a size";
+      },
+      "SIZE");
+  app_->add_option(names, bytes, help)
+      ->transform(CLI::AsSizeValue(false))
+      ->transform(is_number);  // comes first
 }
 
 void Command::flag(const std::string& names, bool& value, const std::string& help) {
@@ -150,7 +162,17 @@ Status CommandLine::run_chosen() {
   return call_and_catch([&] { return chosen_(globals_); });
 }
 
+// Where the caller closed some, the first files that are opened would be taken for them: a daemon
+// would put /dev/null in their place, and messages would go into them.
+static void hold_standard_descriptors() {
+  int fd;
+  while ((fd = ::open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO) {
+  }
+  if (fd >= 0) ::close(fd);
+}
+
 int CommandLine::run(int argc, char** argv) {
+  hold_standard_descriptors();
   // A reader that went away and a limit of file sizes are errors to report and clean up after.
   for (int number : {SIGPIPE, SIGXFSZ}) std::signal(number, SIG_IGN);
   prepare_for_many_files();  // all of a store's table files

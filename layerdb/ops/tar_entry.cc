@@ -107,6 +107,7 @@ Status TarReader::decode_header(const std::string& header, const Extensions& ext
     TRY(drop_phantom_body(entry));  // "name/" of old tars
   }
   if (a.type == FileType::symlink) {
+    a.mode = 0777;  // as Linux has them, whatever was written there
     entry.entry.symlink_target = std::move(entry.link_target);
     a.size_bytes = entry.entry.symlink_target.size();
   } else if (a.type == FileType::char_device || a.type == FileType::block_device) {

@@ -50,6 +50,32 @@ refuses 'neither' lf umount "$WORK/empty"
 M=$(mount_container img c)
 assert_eq "$(cat "$M/open")" kept "written while in use"
 
+step "somebody who only asks for the free space holds up no unmounting"
+python3 -c 'import os, sys, time
+while True:
+    os.statvfs(sys.argv[1])
+    time.sleep(0.0005)' "$M" &
+asking=$!
+for _ in $(seq 40); do
+  lf umount c
+  lf mount --container c img "$M" >/dev/null
+done
+kill "$asking"
+
+step "what the caller has closed is not mixed up with what is opened"
+lf umount c
+timeout 30 "$LAYERFS" --root "$STORE" mount --container c img "$M" <&- >&- 2>&- ||
+  fail "without descriptors nothing is mounted"
+assert_eq "$(cat "$M/open")" kept "mounted without descriptors"
+kill "$(pid_of c)"
+wait_unmounted c
+lf mount --container c img "$M" >/dev/null
+
+step "sizes that are none"
+for size in -1 99999999999999999999 20E x; do
+  refuses 'size|range|20E' lf mount --size "$size" img "$WORK/empty"
+done
+
 step "kill -9 loses nothing that was acknowledged"
 mkdir "$M/made"
 echo synced >"$M/made/file"
