@@ -188,6 +188,14 @@ TEST_F(ImportTarTest, SparseFilesOfEveryFormat) {
   }
 }
 
+// What a tar says of them (Python's writes 0644) no Linux filesystem keeps.
+TEST_F(ImportTarTest, SymlinksHaveTheModeOfAllSymlinks) {
+  TarFields link = node("s", '2', "x");
+  link.mode = 04644;
+  Listing tree = list(import_exactly(tar_entry(link) + tar_end()));
+  EXPECT_EQ(tree["s"].attributes.mode, 0777);
+}
+
 TEST_F(ImportTarTest, HardLinks) {
   std::string tar = tar_entry(file("z/first", "one")) + tar_entry(node("a", '1', "./z/first")) +
                     tar_entry(node("b", '1', "a")) + tar_entry(file("z/first", "two")) +

@@ -14,12 +14,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <random>
-#include <thread>
 
 #include "layerdb/base/sys.h"
-#include "layerdb/upper/body_files.h"
 #include "tests/support/random.h"
-#include "tests/support/result_matchers.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/upper_fixture.h"
 
@@ -222,32 +219,6 @@ TEST(Upper, BodiesReadWriteTruncatePunchSeek) {
   EXPECT_GT(*upper->stored_bytes(), 8192u);
   ASSERT_TRUE(upper->sync(ino).ok());
   ASSERT_TRUE(upper->sync(0).ok());
-}
-
-// What asks for a body's blocks takes no lock of its inode (stat).
-TEST(Upper, ABodyMadeAnewIsNotTheOneThatWasRemoved) {
-  TempDir dir;
-  std::filesystem::create_directory(dir / "data");
-  constexpr Ino kIno = 11;
-  BodyFiles bodies(dir / "data", false);
-  std::atomic<bool> done = false;
-  std::vector<std::jthread> lookers;
-  for (int i = 0; i < 3; ++i)
-    lookers.emplace_back([&] {
-      while (!done) (void)bodies.blocks(kIno);
-    });
-  int lost = 0;
-  for (int round = 0; round < 20000 && lost == 0; ++round) {
-    ASSERT_OK(bodies.create(kIno));
-    ASSERT_OK(bodies.write(kIno, 0, "content"));
-    BodyFiles others(dir / "data", true);  // sees what has the name
-    std::string found(7, '.');
-    Result<size_t> got = others.read(kIno, 0, found);
-    lost += !got.ok() || found != "content";
-    ASSERT_OK(bodies.remove(kIno));
-  }
-  done = true;
-  EXPECT_EQ(lost, 0);
 }
 
 TEST(Upper, ManyBodiesNeedFewDescriptors) {
