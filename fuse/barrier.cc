@@ -133,18 +133,39 @@ std::optional<Ino> Barrier::inode_of(const fuse_in_header& message, size_t size_
   return inode_;
 }
 
-Status Barrier::write_back(const std::string& mountpoint) {
-  return without_descriptors([&]() -> Status {
-    UniqueFd root = TRY(open_file(mountpoint, O_RDONLY | O_DIRECTORY));
-    if (::syncfs(root.get()) != 0) return errno_error("write back '" + mountpoint + "'");
-    return pass_all_earlier(root, mountpoint);
-  });
+namespace {
+
+// Returns when what was handed to the kernel's queue before has been handed to a worker.
+Status pass_all_earlier(const UniqueFd& barrier_file, const std::string& mountpoint) {
+  TRY(pwrite_full(barrier_file.get(), "x", 0));
+  return sync_file(barrier_file.get(), mountpoint);
 }
 
-Status Barrier::pass_all_earlier(const UniqueFd& root, const std::string& mountpoint) {
-  UniqueFd file = TRY(open_own(root, file_prefix_ + std::to_string(count_++), O_WRONLY));
-  TRY(pwrite_full(file.get(), "x", 0));
-  return sync_file(file.get(), mountpoint);
+Status write_all_back(const UniqueFd& root, const UniqueFd& file, const std::string& mountpoint) {
+  if (::syncfs(root.get()) != 0) {
+    // The kernel tells it once, also of a file that has been removed since.
+    Error error = errno_error("write back '" + mountpoint + "'");
+    error.message += "; something written there lately is lost. Run this again to go on without it";
+    return error;
+  }
+  return pass_all_earlier(file, mountpoint);
+}
+
+}  // namespace
+
+Result<UniqueFd> Barrier::open_barrier_file(const UniqueFd& root) {
+  return open_own(root, file_prefix_ + std::to_string(count_++), O_WRONLY);
+}
+
+Status Barrier::write_back_twice(const std::string& mountpoint,
+                                 const std::function<void()>& between) {
+  return without_descriptors([&]() -> Status {
+    UniqueFd root = TRY(open_file(mountpoint, O_RDONLY | O_DIRECTORY));
+    UniqueFd file = TRY(open_barrier_file(root));
+    TRY(write_all_back(root, file, mountpoint));
+    between();
+    return write_all_back(root, file, mountpoint);
+  });
 }
 
 // An entry is not used again, but the kernel keeps it, and the inode, until it asks for the name
@@ -173,7 +194,8 @@ Status Barrier::write_back(const std::string& mountpoint, Ino ino, uint64_t offs
     if (::sync_file_range(file->get(), static_cast<off_t>(offset), static_cast<off_t>(length),
                           kWaitForAll) != 0)
       return errno_error("write back '" + mountpoint + "'");
-    return kernel_waits ? Status{} : pass_all_earlier(*root, mountpoint);
+    if (kernel_waits) return {};
+    return pass_all_earlier(TRY(open_barrier_file(*root)), mountpoint);
   });
 }
 

@@ -26,6 +26,7 @@
 #include <linux/fuse.h>
 
 #include <atomic>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -46,8 +47,9 @@ class Barrier {
   // The inode that a message looks up for write_back() of a range. The entry must not be kept.
   std::optional<Ino> inode_of(const fuse_in_header& message, size_t size_bytes) const;
 
-  // Returns when every page that was dirty has been handed to a worker.
-  Status write_back(const std::string& mountpoint);
+  // Returns when every page that was dirty has been handed to a worker; then calls `between`, and
+  // does the same again (with no new name, as somebody may be waiting who makes one).
+  Status write_back_twice(const std::string& mountpoint, const std::function<void()>& between);
   // Returns when the pages of [offset, end) that were dirty have been written, where the kernel
   // waits for that (6.16 and later), or else handed to a worker. end 0: all from offset on.
   // ENOSYS: the mount cannot be reached; other errors: some could not be written.
@@ -55,7 +57,7 @@ class Barrier {
                     bool kernel_waits);
 
  private:
-  Status pass_all_earlier(const UniqueFd& root, const std::string& mountpoint);
+  Result<UniqueFd> open_barrier_file(const UniqueFd& root);
   void name_inode(const std::string& name, Ino ino);
 
   std::string prefix_;

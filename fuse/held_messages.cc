@@ -34,6 +34,16 @@ bool is_mutation(uint32_t opcode) {
   }
 }
 
+bool changes_content(uint32_t opcode) {
+  return opcode == FUSE_WRITE || opcode == FUSE_SETATTR || opcode == FUSE_FALLOCATE ||
+         opcode == FUSE_COPY_FILE_RANGE;
+}
+
+bool is_held(HeldMessages::What what, uint32_t opcode) {
+  if (what == HeldMessages::What::nothing || !is_mutation(opcode)) return false;
+  return what == HeldMessages::What::all || !changes_content(opcode);
+}
+
 bool wants_reply(uint32_t opcode) { return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET; }
 
 const fuse_in_header& header_of(const std::string& message) {
@@ -50,15 +60,15 @@ pid_t process_of(uint32_t thread) {
 
 }  // namespace
 
-void HeldMessages::start(pid_t client) {
+void HeldMessages::start(pid_t client, What what) {
   std::lock_guard lock(mutex_);
   client_ = client;
-  holding_ = true;
+  what_ = what;
 }
 
 std::deque<HeldMessages::Held> HeldMessages::stop() {
   std::lock_guard lock(mutex_);
-  holding_ = false;
+  what_ = What::nothing;
   return std::exchange(held_, {});
 }
 
@@ -69,9 +79,9 @@ bool HeldMessages::from_client(const fuse_in_header& message) const {
 
 HeldMessages::Outcome HeldMessages::offer(int device, const char* message, size_t size_bytes) {
   const auto& header = *reinterpret_cast<const fuse_in_header*>(message);
-  if (!holding_ || !is_mutation(header.opcode)) return Outcome::answer_it;
+  if (!is_held(what_, header.opcode)) return Outcome::answer_it;
   std::lock_guard lock(mutex_);
-  if (!holding_) return Outcome::answer_it;  // thawed meanwhile
+  if (!is_held(what_, header.opcode)) return Outcome::answer_it;  // thawed meanwhile
   if (from_client(header)) return Outcome::refuse;
   held_.push_back({device, std::string(message, size_bytes)});
   return Outcome::held;

@@ -24,10 +24,13 @@ class HeldMessages {
     std::string message;
   };
 
-  void start(pid_t client);
+  // Names: all that changes something but content, which the kernel may be writing back, and what
+  // that could have to wait for.
+  enum class What { nothing, names, all };
+  void start(pid_t client, What what);
   // What was held, in its order; from now on nothing is.
   std::deque<Held> stop();
-  bool holding() const { return holding_; }
+  bool holding() const { return what_ != What::nothing; }
 
   enum class Outcome { answer_it, held, refuse };
   // refuse: the message is the client's own.
@@ -38,7 +41,7 @@ class HeldMessages {
  private:
   bool from_client(const fuse_in_header& message) const;
 
-  std::atomic<bool> holding_{false};
+  std::atomic<What> what_{What::nothing};
   std::mutex mutex_;  // guards the members below
   std::deque<Held> held_;
   pid_t client_ = 0;

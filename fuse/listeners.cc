@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fuse/listeners.h"
 
+#include <linux/fuse.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -77,6 +78,26 @@ void Listeners::end() {
   ended_ = true;
   uint64_t one = 1;
   [[maybe_unused]] ssize_t written = ::write(end_fd_.get(), &one, sizeof one);
+}
+
+bool may_last(const fuse_in_header& message, size_t size_bytes) {
+  constexpr uint32_t kLargeBytes = 64 * 1024;
+  switch (message.opcode) {
+    case FUSE_READ:
+      return reinterpret_cast<const fuse_read_in*>(&message + 1)->size > kLargeBytes;
+    case FUSE_WRITE:
+      return size_bytes > kLargeBytes;
+    case FUSE_FSYNC:
+    case FUSE_FSYNCDIR:
+    case FUSE_STATFS:
+    case FUSE_FALLOCATE:
+    case FUSE_COPY_FILE_RANGE:
+      return true;
+    case FUSE_SETATTR:
+      return (reinterpret_cast<const fuse_setattr_in*>(&message + 1)->valid & FATTR_SIZE) != 0;
+    default:
+      return false;
+  }
 }
 
 }  // namespace layerfs

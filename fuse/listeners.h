@@ -25,6 +25,8 @@
 #include "layerdb/base/result.h"
 #include "layerdb/base/sys.h"
 
+struct fuse_in_header;
+
 namespace layerfs {
 
 // What a worker does that slept so long.
@@ -80,6 +82,9 @@ class Listeners {
   bool ended_ = false;
   std::vector<Spare*> spares_;
 };
+
+// Whether a message may take longer than another one should wait.
+bool may_last(const fuse_in_header& message, size_t size_bytes);
 
 // Whether a worker that found no message should look again at once. One thread.
 class Polling {

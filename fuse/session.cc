@@ -33,27 +33,6 @@ namespace {
 constexpr size_t kMessageBytes = kMaxRequestBytes + 64 * 1024;  // header and arguments of a WRITE
 constexpr int kRestMilliseconds = 1000;
 
-// Messages that may take longer than another should wait.
-bool may_last(const fuse_in_header& message, size_t size_bytes) {
-  constexpr uint32_t kLargeBytes = 64 * 1024;
-  switch (message.opcode) {
-    case FUSE_READ:
-      return reinterpret_cast<const fuse_read_in*>(&message + 1)->size > kLargeBytes;
-    case FUSE_WRITE:
-      return size_bytes > kLargeBytes;
-    case FUSE_FSYNC:
-    case FUSE_FSYNCDIR:
-    case FUSE_STATFS:
-    case FUSE_FALLOCATE:
-    case FUSE_COPY_FILE_RANGE:
-      return true;
-    case FUSE_SETATTR:
-      return (reinterpret_cast<const fuse_setattr_in*>(&message + 1)->valid & FATTR_SIZE) != 0;
-    default:
-      return false;
-  }
-}
-
 unsigned usable_processors() {
   cpu_set_t set;
   if (::sched_getaffinity(0, sizeof set, &set) != 0) return std::thread::hardware_concurrency();
@@ -125,6 +104,7 @@ class FuseSession : public Session {
   void send_inval(Ino ino);
   void send_error(int device, uint64_t unique, int code);
   void wait_for_turns();
+  void answer_held();
 
   Mount& mount_;
   Options options_;
@@ -465,17 +445,30 @@ void FuseSession::wait_for_turns() {
 }
 
 Status FuseSession::freeze(pid_t client) {
-  TRY(barrier_.write_back(options_.mountpoint));
+  // A name that was made is in the state that is frozen, and so is all that was written before it:
+  // content that the kernel had not written back by then comes while names wait.
+  Status written = barrier_.write_back_twice(options_.mountpoint, [&] {
+    held_.start(client, HeldMessages::What::names);
+    wait_for_turns();
+  });
+  if (!written.ok()) {
+    answer_held();
+    return written;
+  }
   wait_for_turns();
-  held_.start(client);
+  held_.start(client, HeldMessages::What::all);
   wait_for_turns();
   mount_.overlay.freeze();
   return {};
 }
 
 void FuseSession::thaw() {
-  std::lock_guard answering(thaw_mutex_);
   mount_.overlay.thaw();
+  answer_held();
+}
+
+void FuseSession::answer_held() {
+  std::lock_guard answering(thaw_mutex_);
   for (const HeldMessages::Held& held : held_.stop())
     answer(held.device, held.message.data(), held.message.size());
 }

@@ -42,6 +42,43 @@ held() {
   done
 }
 
+step "what was written before a name was made is in a commit that has the name"
+mkdir "$root/order"
+cat >"$WORK/order.py" <<'PYTHON'
+import os, sys, threading
+root = sys.argv[1]
+def write(i):
+    log = open(f"{root}/log{i}", "ab", buffering=0)
+    open(f"{root}/mark{i}-0", "w").close()
+    n = 0
+    while not os.path.exists(sys.argv[2]):
+        n += 1
+        with open(f"{root}/mark{i}-{n - 1}", "wb") as mark:
+            mark.write(b"x" * 150000)
+        log.write(b"%08d\n" % n)
+        os.rename(f"{root}/mark{i}-{n - 1}", f"{root}/mark{i}-{n}")
+for i in range(4):
+    threading.Thread(target=write, args=(i,)).start()
+PYTHON
+python3 "$WORK/order.py" "$root/order" "$WORK/enough" &
+writers=$!
+sleep 0.3
+for i in 1 2 3 4 5 6; do lf commit cold "order:$i" >/dev/null; done
+touch "$WORK/enough"
+wait $writers
+for i in 1 2 3 4 5 6; do
+  mkdir -p "$WORK/order"
+  lf mount --read-only "order:$i" "$WORK/order" >/dev/null
+  for log in "$WORK"/order/order/log*; do
+    number=${log##*log}
+    made=$(basename "$WORK"/order/order/mark"$number"-*)
+    last=$(tail -n 1 "$log")
+    [ "$((10#${last:-0}))" -ge "${made#*-}" ] || fail "commit $i: $made was made, but the log ends with '$last'"
+  done
+  lf umount "$WORK/order"
+done
+rm -r "$root/order"
+
 step "changes wait, reading does not, and all of it happens after"
 freeze
 assert_eq "$(cat "$said")" frozen "freeze"
