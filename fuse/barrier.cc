@@ -76,6 +76,22 @@ Status without_descriptors(const Calls& calls) {
   return status;
 }
 
+// Returns when what was handed to the kernel's queue before has been handed to a worker.
+Status pass_all_earlier(const UniqueFd& barrier_file, const std::string& mountpoint) {
+  TRY(pwrite_full(barrier_file.get(), "x", 0));
+  return sync_file(barrier_file.get(), mountpoint);
+}
+
+Status write_all_back(const UniqueFd& root, const UniqueFd& file, const std::string& mountpoint) {
+  if (::syncfs(root.get()) != 0) {
+    // The kernel tells it once, also of a file that has been removed since.
+    Error error = errno_error("write back '" + mountpoint + "'");
+    error.message += "; something written there lately is lost. Run this again to go on without it";
+    return error;
+  }
+  return pass_all_earlier(file, mountpoint);
+}
+
 }  // namespace
 
 Barrier::Barrier() {
@@ -132,26 +148,6 @@ std::optional<Ino> Barrier::inode_of(const fuse_in_header& message, size_t size_
   if (name != inode_name_) return std::nullopt;
   return inode_;
 }
-
-namespace {
-
-// Returns when what was handed to the kernel's queue before has been handed to a worker.
-Status pass_all_earlier(const UniqueFd& barrier_file, const std::string& mountpoint) {
-  TRY(pwrite_full(barrier_file.get(), "x", 0));
-  return sync_file(barrier_file.get(), mountpoint);
-}
-
-Status write_all_back(const UniqueFd& root, const UniqueFd& file, const std::string& mountpoint) {
-  if (::syncfs(root.get()) != 0) {
-    // The kernel tells it once, also of a file that has been removed since.
-    Error error = errno_error("write back '" + mountpoint + "'");
-    error.message += "; something written there lately is lost. Run this again to go on without it";
-    return error;
-  }
-  return pass_all_earlier(file, mountpoint);
-}
-
-}  // namespace
 
 Result<UniqueFd> Barrier::open_barrier_file(const UniqueFd& root) {
   return open_own(root, file_prefix_ + std::to_string(count_++), O_WRONLY);

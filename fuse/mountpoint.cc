@@ -71,6 +71,20 @@ Error busy(const std::string& mountpoint) {
                           "' is in use: end the programs that have files open there (`fuser -vm`)"};
 }
 
+Status detach_once(const std::string& mountpoint, bool lazy) {
+  if (::umount2(mountpoint.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0) return {};
+  if (errno == EBUSY) return busy(mountpoint);
+  if (errno != EPERM) return errno_error("unmount '" + mountpoint + "'");
+  std::vector<std::string> words = {"fusermount3", "-u"};
+  if (lazy) words.push_back("-z");
+  words.insert(words.end(), {"--", mountpoint});
+  std::string said;
+  int status = TRY(run_program(words, said));
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
+  if (said.find("busy") != std::string::npos) return busy(mountpoint);
+  return Error{EPERM, "unmount '" + mountpoint + "': " + (said.empty() ? "refused" : said)};
+}
+
 bool is_empty_directory(const std::string& path) {
   std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
   if (!directory) return true;  // whether it may be used, mounting will say
@@ -162,24 +176,6 @@ Status check_mountpoint(const std::string& mountpoint) {
                                 "empty directory"};
   return {};
 }
-
-namespace {
-
-Status detach_once(const std::string& mountpoint, bool lazy) {
-  if (::umount2(mountpoint.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0) return {};
-  if (errno == EBUSY) return busy(mountpoint);
-  if (errno != EPERM) return errno_error("unmount '" + mountpoint + "'");
-  std::vector<std::string> words = {"fusermount3", "-u"};
-  if (lazy) words.push_back("-z");
-  words.insert(words.end(), {"--", mountpoint});
-  std::string said;
-  int status = TRY(run_program(words, said));
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
-  if (said.find("busy") != std::string::npos) return busy(mountpoint);
-  return Error{EPERM, "unmount '" + mountpoint + "': " + (said.empty() ? "refused" : said)};
-}
-
-}  // namespace
 
 // Whoever asks for the free space of all filesystems (df, a monitor) is in this one for a moment.
 Status detach_mount(const std::string& mountpoint, bool lazy) {

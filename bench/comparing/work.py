@@ -42,11 +42,16 @@ class Work:
                 and (peer.learns or not self.first))
 
 
-def cold_and_warm(name, run, before=None, **how):
+def cold_and_warm(name, run, before=None, lessons=0, **how):
     writes = before is not None
-    return [Work(name + " first", run, before, cold=True, first=True, writes=writes, **how),
-            Work(name + " cold", run, before, cold=True, lessons=2, writes=writes, **how),
+    return [Work(name + " cold", run, before, cold=True, lessons=lessons, writes=writes, **how),
             Work(name + " warm", run, before, warm=True, writes=writes, **how)]
+
+
+def first_cold_and_warm(name, run, before=None, **how):
+    """Of what reads files: who learns, learns their order."""
+    return [Work(name + " first", run, before, cold=True, first=True, writes=before is not None,
+                 **how)] + cold_and_warm(name, run, before, lessons=2, **how)
 
 
 def find_ls(root, data):
@@ -172,14 +177,14 @@ def sqlite_inserts(root, data):
 
 WORK = (
     cold_and_warm("find -ls", find_ls)
-    + cold_and_warm("tar of everything", tar_all)
-    + cold_and_warm("grep -r python3", grep_tree)
-    + cold_and_warm("start python3", program("python3 -c 'import json,http.server,asyncio'"))
-    + cold_and_warm("start java", program(
+    + first_cold_and_warm("tar of everything", tar_all)
+    + first_cold_and_warm("grep -r python3", grep_tree)
+    + first_cold_and_warm("start python3", program("python3 -c 'import json,http.server,asyncio'"))
+    + first_cold_and_warm("start java", program(
         # No /proc there, by which it would find its libraries.
         "LD_LIBRARY_PATH=/usr/lib/jvm/default-java/lib java -version"))
-    + cold_and_warm("start node", program("node -e 0"))
-    + cold_and_warm("gcc hello.c", program("gcc -o /tmp/hello /tmp/hello.c"), hello_source,
+    + first_cold_and_warm("start node", program("node -e 0"))
+    + first_cold_and_warm("gcc hello.c", program("gcc -o /tmp/hello /tmp/hello.c"), hello_source,
                     touches=("tmp",))
     + [Work(f"fio {p} {b} x{j} {e} cold", fio(p, b, j, e), cold=True, writes=False)
        for p in ("read", "randread") for b in ("4k", "128k") for j in (1, 4)
