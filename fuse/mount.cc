@@ -21,6 +21,7 @@
 #include "fuse/mount_options.h"
 #include "fuse/mountpoint.h"
 #include "fuse/session.h"
+#include "layerdb/base/assured_memory.h"
 #include "layerdb/base/caught.h"
 #include "layerdb/base/log.h"
 #include "layerdb/base/sys.h"
@@ -67,7 +68,8 @@ class Daemon {
     prepare_for_many_files();
     keep_memory_small();
     Status started = start_or_say_why();
-    std::set_new_handler(nullptr);  // from here on a message that finds no memory is answered so
+    // From here on a message that finds no memory is answered so.
+    std::set_new_handler(AssuredMemory::give);
     if (started.ok()) started = announce(container_.name, container_.directory + "/log");
     if (!started.ok()) {
       take_back();

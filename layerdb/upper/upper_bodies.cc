@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "layerdb/base/assured_memory.h"
 #include "layerdb/base/log.h"
 #include "layerdb/upper/transaction.h"
 
@@ -268,6 +269,8 @@ Result<bool> UpperDb::has_room(uint64_t more_bytes) {
 // Takes back what deleted files still hold: bodies that wait, and records in the database.
 Status UpperDb::reclaim() {
   TRY(sync_log());
+  AssuredMemory memory;
+  TRY(memory.status());
   if (freed_since_compaction_.exchange(false)) {
     std::shared_lock lock(db_mutex_);
     if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "layerdb/base/assured_memory.h"
 #include "layerdb/upper/bounded_read.h"
 #include "layerdb/upper/transaction.h"
 
@@ -123,6 +124,8 @@ Status UpperDb::write(rocksdb::WriteBatch* batch, Matters matters) {
   std::shared_lock lock(db_mutex_);
   if (db_ == nullptr) return Error{EIO, "the database '" + database_ + "' is not open"};
   size_t size_bytes = batch->GetDataSize();
+  AssuredMemory memory;
+  TRY(memory.status());
   rocksdb::Status status = db_->Write(rocksdb::WriteOptions(), batch);
   if (!status.ok()) {
     broken_ = true;

@@ -10,6 +10,7 @@
 
 #include <filesystem>
 
+#include "layerdb/base/assured_memory.h"
 #include "layerdb/base/log.h"
 #include "layerdb/upper/bounded_read.h"
 #include "layerdb/upper/log_check.h"
@@ -203,6 +204,8 @@ Status UpperDb::open_database() {
 }
 
 Status UpperDb::reopen() {
+  AssuredMemory memory;
+  TRY(memory.status());
   std::unique_lock lock(db_mutex_);
   if (db_ != nullptr) (void)db_->Close();
   db_.reset();

@@ -186,3 +186,24 @@ timeout -s KILL 30 ls "$M" >/dev/null 2>&1 || true  # may be told that there is 
 prlimit --pid "$pid" --as=unlimited:
 cmp "$WORK/tree/large" "$M/large"
 lf umount starved
+
+step "too little memory amid writes: they say so, nothing hangs, and with more memory all goes on"
+mkdir "$WORK/many"
+for i in $(seq 400); do echo "file $i" >"$WORK/many/f$i"; done
+refused=0
+for kib in 100 300 800; do
+  M=$(mount_container base "narrow$kib")
+  pid=$(lf --json ps | jq ".[] | select(.Name == \"narrow$kib\") | .Pid")
+  prlimit --pid "$pid" --as=$((($(awk '/^VmSize/ {print $2}' "/proc/$pid/status") + kib) * 1024)):
+  for round in $(seq 8); do
+    status=0
+    timeout -s KILL 60 cp -a "$WORK/many" "$M/many$round" 2>"$WORK/err" || status=$?
+    [ $status != 137 ] || fail "a write waits for ever with $kib KiB"
+    [ $status = 0 ] || { refused=$((refused + 1)); grep -q "Cannot allocate memory" "$WORK/err"; }
+  done
+  prlimit --pid "$pid" --as=unlimited:
+  timeout -s KILL 60 cp -a "$WORK/many" "$M/again"
+  diff -r "$WORK/many" "$M/again"
+  lf umount "narrow$kib"
+done
+[ $refused -gt 0 ] || fail "no write had too little memory"
