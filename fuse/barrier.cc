@@ -82,14 +82,13 @@ Status pass_all_earlier(const UniqueFd& barrier_file, const std::string& mountpo
   return sync_file(barrier_file.get(), mountpoint);
 }
 
-Status write_all_back(const UniqueFd& root, const UniqueFd& file, const std::string& mountpoint) {
-  if (::syncfs(root.get()) != 0) {
-    // The kernel tells it once, also of a file that has been removed since.
-    Error error = errno_error("write back '" + mountpoint + "'");
-    error.message += "; something written there lately is lost. Run this again to go on without it";
-    return error;
-  }
-  return pass_all_earlier(file, mountpoint);
+// What nobody waits for but the kernel itself: pages of its cache, and times that go with them.
+bool is_write_back(const fuse_in_header& message) {
+  if (message.opcode == FUSE_WRITE)
+    return reinterpret_cast<const fuse_write_in*>(&message + 1)->write_flags & FUSE_WRITE_CACHE;
+  constexpr uint32_t kTimes = FATTR_MTIME | FATTR_CTIME;
+  return message.opcode == FUSE_SETATTR &&
+         (reinterpret_cast<const fuse_setattr_in*>(&message + 1)->valid & ~FATTR_FH) == kTimes;
 }
 
 }  // namespace
@@ -153,6 +152,24 @@ Result<UniqueFd> Barrier::open_barrier_file(const UniqueFd& root) {
   return open_own(root, file_prefix_ + std::to_string(count_++), O_WRONLY);
 }
 
+void Barrier::failed(const fuse_in_header& message, int code) {
+  if (code != EINTR && is_write_back(message)) lost_ = true;
+}
+
+bool Barrier::is_loss(int code) const { return lost_ || (code != EINTR && code != EIO); }
+
+Status Barrier::write_all_back(const UniqueFd& root, const UniqueFd& file,
+                               const std::string& mountpoint) {
+  if (::syncfs(root.get()) != 0 && is_loss(errno)) {
+    // The kernel tells it once, also of a file that has been removed since.
+    Error error = errno_error("write back '" + mountpoint + "'");
+    error.message += "; something written there lately is lost. Run this again to go on without it";
+    lost_ = false;
+    return error;
+  }
+  return pass_all_earlier(file, mountpoint);
+}
+
 Status Barrier::write_back_twice(const std::string& mountpoint,
                                  const std::function<void()>& between) {
   return without_descriptors([&]() -> Status {
@@ -188,7 +205,8 @@ Status Barrier::write_back(const std::string& mountpoint, Ino ino, uint64_t offs
     constexpr unsigned kWaitForAll =
         SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
     if (::sync_file_range(file->get(), static_cast<off_t>(offset), static_cast<off_t>(length),
-                          kWaitForAll) != 0)
+                          kWaitForAll) != 0 &&
+        is_loss(errno))
       return errno_error("write back '" + mountpoint + "'");
     if (kernel_waits) return {};
     return pass_all_earlier(TRY(open_barrier_file(*root)), mountpoint);

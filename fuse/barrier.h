@@ -15,11 +15,17 @@
 // descriptor of it, which is opened by another name of that kind. (Its messages are the overlay's:
 // inode_of() tells which inode the name stands for, and the session answers with it.)
 //
+// Not every error that the kernel tells of write-back means that something is lost. After a rename,
+// link or unlink it writes the inode's times (SETATTR) in the caller's name; a caller that is killed
+// then ends that with EINTR, which the kernel keeps as an error of the file's content, and as EIO
+// once it waits for the file again (fuse_flush_time_update in fs/fuse/inode.c, mapping_set_error).
+// The daemon knows better: content is lost when it has answered a message of write-back an error.
+//
 // The daemon waits for itself here. If it is killed meanwhile, the wait ends when the kernel closes
 // the connection, and that it does when nobody has /dev/fuse open any more, the waiting thread
 // included. So the calls are made by a thread that has no descriptors but its own.
 //
-// Thread-safety: messages from any thread; each write_back() from one thread at a time, not a
+// Thread-safety: messages and failures from any thread; each write_back() from one thread at a time, not a
 // worker.
 #pragma once
 
@@ -47,6 +53,9 @@ class Barrier {
   // The inode that a message looks up for write_back() of a range. The entry must not be kept.
   std::optional<Ino> inode_of(const fuse_in_header& message, size_t size_bytes) const;
 
+  // `message` was answered with an error.
+  void failed(const fuse_in_header& message, int code);
+
   // Returns when every page that was dirty has been handed to a worker; then calls `between`, and
   // does the same again (with no new name, as somebody may be waiting who makes one).
   Status write_back_twice(const std::string& mountpoint, const std::function<void()>& between);
@@ -58,11 +67,14 @@ class Barrier {
 
  private:
   Result<UniqueFd> open_barrier_file(const UniqueFd& root);
+  Status write_all_back(const UniqueFd& root, const UniqueFd& file, const std::string& mountpoint);
+  bool is_loss(int code) const;
   void name_inode(const std::string& name, Ino ino);
 
   std::string prefix_;
   std::string file_prefix_;
   std::atomic<uint64_t> count_{0};
+  std::atomic<bool> lost_{false};  // failed() since write_back_twice() told so
   mutable std::mutex mutex_;  // guards the members below
   std::string inode_name_;
   Ino inode_ = 0;

@@ -222,6 +222,8 @@ Status FuseSession::answer_init() {
 ssize_t FuseSession::send(iovec* parts, int count) {
   if (init_message_ != nullptr)
     setxattr_ext_ = add_init_flags(init_message_, parts, count) & FUSE_SETXATTR_EXT;
+  const auto& reply = *static_cast<const fuse_out_header*>(parts[0].iov_base);
+  if (reply.error < 0) barrier_.failed(*current_message(), -reply.error);
   return ::writev(t_device, parts, count);
 }
 
@@ -361,7 +363,10 @@ bool FuseSession::hold_back(int device, const char* message, size_t size_bytes) 
     outcome = held_.offer(device, message, size_bytes);
     return {};
   });
-  if (!kept.ok()) send_error(device, header->unique, ENOMEM);
+  if (!kept.ok()) {
+    barrier_.failed(*header, ENOMEM);
+    send_error(device, header->unique, ENOMEM);
+  }
   if (outcome == HeldMessages::Outcome::refuse) send_error(device, header->unique, EDEADLK);
   return outcome != HeldMessages::Outcome::answer_it;
 }
@@ -449,7 +454,6 @@ Status FuseSession::freeze(pid_t client) {
   // content that the kernel had not written back by then comes while names wait.
   Status written = barrier_.write_back_twice(options_.mountpoint, [&] {
     held_.start(client, HeldMessages::What::names);
-    wait_for_turns();
   });
   if (!written.ok()) {
     answer_held();

@@ -110,6 +110,45 @@ wait $waiting 2>/dev/null || true
 thaw
 assert_missing "$root/own/never"
 
+step "a program that is killed amid a rename has lost nothing"
+# The kernel may have been about to send the times that the rename changed, and keeps that it could
+# not as an error of the file's content.
+cat >"$WORK/swap.py" <<'PYTHON'
+import ctypes, os, sys
+os.chdir(sys.argv[1])
+for name in b"a", b"b":
+    open(name, "w").close()
+exchange = 2
+while True:
+    if ctypes.CDLL(None).renameat2(-100, b"a", -100, b"b", exchange) != 0:
+        sys.exit("renameat2 failed")
+PYTHON
+pid=$(lf --json ps | jq -r '.[0].Pid')
+for i in $(seq 8); do
+  mkdir "$root/swap"
+  python3 "$WORK/swap.py" "$root/swap" &
+  swapper=$!
+  until [ -e "$root/swap/b" ]; do sleep 0.01; done
+  sleep 0.05
+  kill -STOP "$pid"
+  sleep 0.02
+  kill -9 $swapper
+  kill -CONT "$pid"
+  wait $swapper 2>/dev/null || true
+  [ $((i % 2)) -eq 0 ] || lf diff cold >/dev/null
+  rm -r "$root/swap"
+  lf diff cold >/dev/null
+done
+
+step "what could not be written back is told once"
+mkdir "$WORK/mnt/small"
+lf mount --container small --size 4M base "$WORK/mnt/small" >/dev/null
+! dd if=/dev/zero of="$WORK/mnt/small/much" bs=1M count=8 2>/dev/null || fail "8 MiB fit in 4"
+refuses 'lately is lost' lf diff small
+lf diff small >/dev/null
+lf umount small
+lf rm small >/dev/null
+
 step "the client that freezes is refused instead of waiting for itself"
 freeze "$root/own/suicide"
 until [ "$(wc -l <"$said")" -ge 2 ]; do sleep 0.01; done
