@@ -95,18 +95,20 @@ class Server : public ControlServer {
         end_freezes(Clock::time_point::max(), "the container is being unmounted");
       }
       end_freezes(Clock::now(), "this command did not go on for too long");
+      if (frozen()) handlers_.while_frozen();
       if (watched[1].revents != 0) accept_client();
     }
     for (Client& client : clients_)
       if (client.freezes) handlers_.thaw();
   }
 
-  // Milliseconds until a freeze ends by itself; -1: there is none.
+  // Milliseconds until a freeze ends by itself, or is looked after; -1: there is none.
   int time_left() const {
+    constexpr int64_t kFrozenMilliseconds = 100;
     for (const Client& client : clients_) {
       if (!client.freezes) continue;
       auto left = std::chrono::ceil<std::chrono::milliseconds>(client.freezes_until - Clock::now());
-      return static_cast<int>(std::max<int64_t>(left.count(), 0));
+      return static_cast<int>(std::clamp<int64_t>(left.count(), 0, kFrozenMilliseconds));
     }
     return -1;
   }

@@ -21,6 +21,7 @@ class ControlServer {
   // Called from the server's thread.
   struct Handlers {
     std::function<Status(pid_t client)> freeze;
+    std::function<void()> while_frozen;  // again and again
     std::function<void()> thaw;
     std::function<nlohmann::json()> stats;
     std::function<Status()> unmount;  // success: the mount is gone, its end is under way

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "layerdb/base/sys.h"
+#include "fuse/sender.h"
 
 namespace layerfs {
 namespace {
@@ -50,12 +50,10 @@ const fuse_in_header& header_of(const std::string& message) {
   return *reinterpret_cast<const fuse_in_header*>(message.data());
 }
 
-// Messages name the thread; the process is in its status.
-pid_t process_of(uint32_t thread) {
-  Result<std::string> status = read_file("/proc/" + std::to_string(thread) + "/status");
-  if (!status.ok()) return 0;
-  size_t at = status->find("\nTgid:");
-  return at == std::string::npos ? 0 : static_cast<pid_t>(std::atoi(status->c_str() + at + 6));
+// True also when nobody can tell.
+bool is_dying(const std::string& message) {
+  std::optional<Sender> sender = sender_of(header_of(message).pid);
+  return !sender || sender->dying;
 }
 
 }  // namespace
@@ -73,8 +71,9 @@ std::deque<HeldMessages::Held> HeldMessages::stop() {
 }
 
 bool HeldMessages::from_client(const fuse_in_header& message) const {
-  return client_ > 0 && message.pid != 0 && wants_reply(message.opcode) &&
-         process_of(message.pid) == client_;
+  if (client_ <= 0 || message.pid == 0 || !wants_reply(message.opcode)) return false;
+  std::optional<Sender> sender = sender_of(message.pid);
+  return sender && sender->process == client_;
 }
 
 HeldMessages::Outcome HeldMessages::offer(int device, const char* message, size_t size_bytes) {
@@ -83,11 +82,11 @@ HeldMessages::Outcome HeldMessages::offer(int device, const char* message, size_
   std::lock_guard lock(mutex_);
   if (!is_held(what_, header.opcode)) return Outcome::answer_it;  // thawed meanwhile
   if (from_client(header)) return Outcome::refuse;
-  held_.push_back({device, std::string(message, size_bytes)});
+  held_.push_back({device, std::string(message, size_bytes), false});
   return Outcome::held;
 }
 
-bool HeldMessages::interrupt(const fuse_in_header& interrupt, Held& out) {
+bool HeldMessages::interrupt(const fuse_in_header& interrupt) {
   fuse_interrupt_in in;
   std::memcpy(&in, &interrupt + 1, sizeof in);
   std::lock_guard lock(mutex_);
@@ -95,9 +94,19 @@ bool HeldMessages::interrupt(const fuse_in_header& interrupt, Held& out) {
     return header_of(held.message).unique == in.unique;
   });
   if (it == held_.end() || !wants_reply(header_of(it->message).opcode)) return false;
-  out = std::move(*it);
-  held_.erase(it);
+  it->interrupted = true;
   return true;
+}
+
+std::optional<HeldMessages::Held> HeldMessages::take_dying() {
+  std::lock_guard lock(mutex_);
+  auto it = std::find_if(held_.begin(), held_.end(), [](const Held& held) {
+    return held.interrupted && is_dying(held.message);
+  });
+  if (it == held_.end()) return std::nullopt;
+  Held out = std::move(*it);
+  held_.erase(it);
+  return out;
 }
 
 }  // namespace layerfs

@@ -196,6 +196,7 @@ class Daemon {
 
   ControlServer::Handlers handlers() {
     return {.freeze = [this](pid_t client) { return session_->freeze(client); },
+            .while_frozen = [this] { session_->let_dying_go(); },
             .thaw = [this] { session_->thaw(); },
             .stats = [this] { return stats_with_costs(); },
             .unmount = [this] { return detach(false); }};

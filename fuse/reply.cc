@@ -9,8 +9,8 @@
 #include <algorithm>
 #include <memory>
 
-#include "fuse/credentials.h"
 #include "fuse/message_buffer.h"
+#include "fuse/sender.h"
 #include "layerdb/object/file_type.h"
 
 namespace layerfs {
@@ -28,8 +28,8 @@ Writer writer_of(fuse_req_t req, const Attributes& file, Fsetid fsetid) {
   if (fsetid == Fsetid::has) return Writer::privileged;
   const IdentityMap& ids = mount_of(req).ids;
   const Caller caller = caller_of(req);
-  std::optional<Credentials> known;
-  if ((file.mode & 06000) != 0) known = credentials_of(fuse_req_ctx(req)->pid);
+  std::optional<Sender> known;
+  if ((file.mode & 06000) != 0) known = sender_of(fuse_req_ctx(req)->pid);
   if (fsetid == Fsetid::not_told && caller.uid == 0) {
     // An ordinary user's own mount shows that user as root, who has no such capability on the host.
     if (ids.uid != 0 || !known || known->fsetid) return Writer::privileged;

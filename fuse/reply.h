@@ -51,7 +51,7 @@ Caller caller_of(fuse_req_t req);
 // COPY_FILE_RANGE do not.
 enum class Fsetid { has, lacks, not_told };
 // Which of Linux's rules for set-id bits applies to the sender, who changes `file`. Looks at the
-// process (credentials.h) only if the file has such a bit; where it cannot, the message's ids
+// process (sender.h) only if the file has such a bit; where it cannot, the message's ids
 // decide.
 Writer writer_of(fuse_req_t req, const Attributes& file, Fsetid fsetid);
 

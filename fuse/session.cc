@@ -57,6 +57,7 @@ class FuseSession : public Session {
   int ended_fd() const override { return ended_.get(); }
   void join() override;
   Status freeze(pid_t client) override;
+  void let_dying_go() override;
   void thaw() override;
 
   void negotiate(fuse_conn_info* connection) const {
@@ -352,10 +353,8 @@ void FuseSession::dispatch(int device, const char* message, size_t size_bytes) {
 // True: the message is dealt with, or waits.
 bool FuseSession::hold_back(int device, const char* message, size_t size_bytes) {
   const auto* header = reinterpret_cast<const fuse_in_header*>(message);
-  HeldMessages::Held held;
-  if (header->opcode == FUSE_INTERRUPT && held_.interrupt(*header, held)) {
-    const auto* about = reinterpret_cast<const fuse_in_header*>(held.message.data());
-    send_error(held.device, about->unique, EINTR);
+  if (header->opcode == FUSE_INTERRUPT && held_.interrupt(*header)) {
+    let_dying_go();
     return true;
   }
   auto outcome = HeldMessages::Outcome::held;
@@ -369,6 +368,16 @@ bool FuseSession::hold_back(int device, const char* message, size_t size_bytes) 
   }
   if (outcome == HeldMessages::Outcome::refuse) send_error(device, header->unique, EDEADLK);
   return outcome != HeldMessages::Outcome::answer_it;
+}
+
+void FuseSession::let_dying_go() {
+  (void)call_and_catch([&]() -> Status {  // without memory: the next time
+    while (std::optional<HeldMessages::Held> held = held_.take_dying()) {
+      const auto* about = reinterpret_cast<const fuse_in_header*>(held->message.data());
+      send_error(held->device, about->unique, EINTR);
+    }
+    return {};
+  });
 }
 
 void FuseSession::answer(int device, const char* message, size_t size_bytes) {

@@ -14,7 +14,7 @@
 // have finished what they held, and from then on workers set mutating messages aside instead of
 // answering them; reading goes on. thaw() answers those in their order. No worker ever blocks.
 //
-// Thread-safety: freeze() and thaw() from one thread at a time; the rest as said.
+// Thread-safety: freeze(), let_dying_go() and thaw() from one thread at a time; the rest as said.
 #pragma once
 
 #include <sys/types.h>
@@ -50,6 +50,8 @@ class Session {
 
   // `client`: the process that asks for it (fuse/held_messages.h).
   virtual Status freeze(pid_t client) = 0;
+  // Now and then while frozen: programs that wait and are being killed need not wait any longer.
+  virtual void let_dying_go() = 0;
   virtual void thaw() = 0;
 };
 

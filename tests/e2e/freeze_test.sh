@@ -110,6 +110,31 @@ wait $waiting 2>/dev/null || true
 thaw
 assert_missing "$root/own/never"
 
+step "a signal that does not kill interrupts no change, and who got one can still be killed"
+cat >"$WORK/signalled.py" <<'PYTHON'
+import os, signal, sys
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+for name in sys.argv[1:]:
+    os.mkdir(name)
+signal.setitimer(signal.ITIMER_REAL, 0)
+PYTHON
+mkdir "$root/killed"  # where the kernel locks nobody else out
+freeze
+python3 "$WORK/signalled.py" "$root/own/"{one,two,three} 6>&- &
+signalled=$!
+python3 "$WORK/signalled.py" "$root/killed/never" 6>&- &
+waiting=$!
+held $signalled "mkdir with signals"
+held $waiting "mkdir with signals"
+kill -9 $waiting
+wait $waiting 2>/dev/null || true
+kill -0 $client || fail "the freeze ended before the killed program did"
+thaw
+wait $signalled || fail "a signal interrupted mkdir"
+[ -d "$root/own/three" ] || fail "mkdir was lost"
+assert_missing "$root/killed/never"
+
 step "a program that is killed amid a rename has lost nothing"
 # The kernel may have been about to send the times that the rename changed, and keeps that it could
 # not as an error of the file's content.
