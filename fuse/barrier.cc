@@ -20,15 +20,9 @@ namespace {
 
 constexpr uint64_t kBarrierNode = uint64_t{1} << 62;
 
-template <typename... Parts>
-std::string reply(const fuse_in_header& message, int error, const Parts&... parts) {
-  fuse_out_header header = {};
-  header.len = static_cast<uint32_t>((sizeof header + ... + sizeof parts));
-  header.error = -error;
-  header.unique = message.unique;
-  std::string out(reinterpret_cast<const char*>(&header), sizeof header);
-  (out.append(reinterpret_cast<const char*>(&parts), sizeof parts), ...);
-  return out;
+template <typename Body>
+Barrier::Answer reply(const Body& body) {
+  return {0, std::string(reinterpret_cast<const char*>(&body), sizeof body)};
 }
 
 fuse_attr attributes(const fuse_in_header& message) {
@@ -100,7 +94,8 @@ Barrier::Barrier() {
   file_prefix_ = prefix_ + "file-";
 }
 
-std::optional<std::string> Barrier::answer(const fuse_in_header& message, size_t size_bytes) const {
+std::optional<Barrier::Answer> Barrier::answer(const fuse_in_header& message,
+                                               size_t size_bytes) const {
   const char* body = reinterpret_cast<const char*>(&message + 1);
   size_t body_bytes = size_bytes - sizeof message;
   if (message.opcode == FUSE_LOOKUP && message.nodeid == FUSE_ROOT_ID) {
@@ -108,33 +103,33 @@ std::optional<std::string> Barrier::answer(const fuse_in_header& message, size_t
     fuse_entry_out entry = {};
     entry.nodeid = kBarrierNode;
     entry.attr = attributes(message);
-    return reply(message, 0, entry);
+    return reply(entry);
   }
   if (message.nodeid != kBarrierNode) return std::nullopt;
   switch (message.opcode) {
     case FUSE_FORGET:
-      return std::string();
+      return Answer{.wanted = false};
     case FUSE_GETATTR:
     case FUSE_SETATTR: {
       fuse_attr_out out = {};
       out.attr = attributes(message);
-      return reply(message, 0, out);
+      return reply(out);
     }
     case FUSE_WRITE: {
       fuse_write_in in = {};
       if (body_bytes >= sizeof in) std::memcpy(&in, body, sizeof in);
       fuse_write_out out = {};
       out.size = in.size;
-      return reply(message, 0, out);
+      return reply(out);
     }
     case FUSE_READ:
     case FUSE_FSYNC:
     case FUSE_RELEASE:
-      return reply(message, 0);
+      return Answer{};
     case FUSE_GETXATTR:
-      return reply(message, ENODATA);
+      return Answer{ENODATA};
     default:
-      return reply(message, ENOSYS);
+      return Answer{ENOSYS};
   }
 }
 

@@ -16,17 +16,18 @@
 // inode_of() tells which inode the name stands for, and the session answers with it.)
 //
 // Not every error that the kernel tells of write-back means that something is lost. After a rename,
-// link or unlink it writes the inode's times (SETATTR) in the caller's name; a caller that is killed
-// then ends that with EINTR, which the kernel keeps as an error of the file's content, and as EIO
-// once it waits for the file again (fuse_flush_time_update in fs/fuse/inode.c, mapping_set_error).
-// The daemon knows better: content is lost when it has answered a message of write-back an error.
+// link or unlink it writes the inode's times (SETATTR) in the caller's name; a caller that is
+// killed then ends that with EINTR, which the kernel keeps as an error of the file's content, and
+// as EIO once it waits for the file again (fuse_flush_time_update in fs/fuse/inode.c,
+// mapping_set_error). The daemon knows better: content is lost when it has answered a message of
+// write-back an error.
 //
 // The daemon waits for itself here. If it is killed meanwhile, the wait ends when the kernel closes
 // the connection, and that it does when nobody has /dev/fuse open any more, the waiting thread
 // included. So the calls are made by a thread that has no descriptors but its own.
 //
-// Thread-safety: messages and failures from any thread; each write_back() from one thread at a time, not a
-// worker.
+// Thread-safety: messages and failures from any thread; each write_back() from one thread at a
+// time, not a worker.
 #pragma once
 
 #include <linux/fuse.h>
@@ -47,8 +48,13 @@ class Barrier {
  public:
   Barrier();
 
-  // The whole reply when the message is for the barrier's file (empty: it wants none).
-  std::optional<std::string> answer(const fuse_in_header& message, size_t size_bytes) const;
+  struct Answer {
+    int code = 0;
+    std::string body;
+    bool wanted = true;  // FORGET has none
+  };
+  // When the message is for the barrier's file.
+  std::optional<Answer> answer(const fuse_in_header& message, size_t size_bytes) const;
 
   // The inode that a message looks up for write_back() of a range. The entry must not be kept.
   std::optional<Ino> inode_of(const fuse_in_header& message, size_t size_bytes) const;
@@ -75,7 +81,7 @@ class Barrier {
   std::string file_prefix_;
   std::atomic<uint64_t> count_{0};
   std::atomic<bool> lost_{false};  // failed() since write_back_twice() told so
-  mutable std::mutex mutex_;  // guards the members below
+  mutable std::mutex mutex_;       // guards the members below
   std::string inode_name_;
   Ino inode_ = 0;
 };

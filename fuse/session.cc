@@ -101,9 +101,8 @@ class FuseSession : public Session {
   Status write_back(Ino ino, uint64_t offset, uint64_t end);
   template <typename Body>
   void reply_here(int device, const fuse_in_header& message, const Body& body);
-  void send_raw(int device, const std::string& reply);
+  void send_reply(int device, uint64_t unique, int code, std::string_view body = {});
   void send_inval(Ino ino);
-  void send_error(int device, uint64_t unique, int code);
   void wait_for_turns();
   void answer_held();
 
@@ -335,15 +334,15 @@ void FuseSession::wait_for_message(Worker& worker) {
 void FuseSession::dispatch(int device, const char* message, size_t size_bytes) {
   const auto* header = reinterpret_cast<const fuse_in_header*>(message);
   mount_.stats.count_message(header->opcode);
-  if (std::optional<std::string> reply = barrier_.answer(*header, size_bytes)) {
-    if (!reply->empty()) send_raw(device, *reply);
+  if (std::optional<Barrier::Answer> reply = barrier_.answer(*header, size_bytes)) {
+    if (reply->wanted) send_reply(device, header->unique, reply->code, reply->body);
     return;
   }
   if (std::optional<Ino> ino = barrier_.inode_of(*header, size_bytes))
     return reply_here(device, *header, [&] { return passing_entry(mount_, *ino); });
   if (header->opcode == FUSE_LSEEK) {
     Status taken = late_seeks_.take(device, message, size_bytes);
-    if (!taken.ok()) send_error(device, header->unique, taken.error().code);
+    if (!taken.ok()) send_reply(device, header->unique, taken.error().code);
     return;
   }
   if (held_.holding() && hold_back(device, message, size_bytes)) return;
@@ -364,9 +363,9 @@ bool FuseSession::hold_back(int device, const char* message, size_t size_bytes) 
   });
   if (!kept.ok()) {
     barrier_.failed(*header, ENOMEM);
-    send_error(device, header->unique, ENOMEM);
+    send_reply(device, header->unique, ENOMEM);
   }
-  if (outcome == HeldMessages::Outcome::refuse) send_error(device, header->unique, EDEADLK);
+  if (outcome == HeldMessages::Outcome::refuse) send_reply(device, header->unique, EDEADLK);
   return outcome != HeldMessages::Outcome::answer_it;
 }
 
@@ -374,7 +373,7 @@ void FuseSession::let_dying_go() {
   (void)call_and_catch([&]() -> Status {  // without memory: the next time
     while (std::optional<HeldMessages::Held> held = held_.take_dying()) {
       const auto* about = reinterpret_cast<const fuse_in_header*>(held->message.data());
-      send_error(held->device, about->unique, EINTR);
+      send_reply(held->device, about->unique, EINTR);
     }
     return {};
   });
@@ -402,22 +401,14 @@ void FuseSession::answer_here(RawAnswer answer, const fuse_in_header* message, s
 // What `body` makes, a Result<std::string>.
 template <typename Body>
 void FuseSession::reply_here(int device, const fuse_in_header& message, const Body& body) {
-  fuse_out_header header = {};
-  header.unique = message.unique;
   Result<std::string> made = Error{EIO, ""};
   try {
     made = body();
   } catch (const std::exception& e) {
     log_error("inode {}: {}", message.nodeid, e.what());
   }
-  std::string bytes;
-  if (made.ok())
-    bytes = *made;
-  else
-    header.error = -errno_for_kernel(made.error(), message.nodeid);
-  header.len = static_cast<uint32_t>(sizeof header + bytes.size());
-  bytes.insert(0, reinterpret_cast<const char*>(&header), sizeof header);
-  send_raw(device, bytes);
+  if (made.ok()) return send_reply(device, message.unique, 0, *made);
+  send_reply(device, message.unique, errno_for_kernel(made.error(), message.nodeid));
 }
 
 Status FuseSession::write_back(Ino ino, uint64_t offset, uint64_t end) {
@@ -432,21 +423,18 @@ Status FuseSession::write_back(Ino ino, uint64_t offset, uint64_t end) {
   return {};
 }
 
-void FuseSession::send_raw(int device, const std::string& reply) {
+void FuseSession::send_reply(int device, uint64_t unique, int code, std::string_view body) {
+  fuse_out_header header = {};
+  header.len = static_cast<uint32_t>(sizeof header + body.size());
+  header.error = -code;
+  header.unique = unique;
+  iovec parts[] = {{&header, sizeof header}, {const_cast<char*>(body.data()), body.size()}};
   // Fails only when the connection has ended or the caller is gone: then nobody waits for it.
-  [[maybe_unused]] ssize_t written = ::write(device, reply.data(), reply.size());
+  [[maybe_unused]] ssize_t written = ::writev(device, parts, 2);
 }
 
 // Of attributes only, which never waits for anything.
 void FuseSession::send_inval(Ino ino) { fuse_lowlevel_notify_inval_inode(session_, ino, -1, 0); }
-
-void FuseSession::send_error(int device, uint64_t unique, int code) {
-  fuse_out_header header = {};
-  header.len = sizeof header;
-  header.error = -code;
-  header.unique = unique;
-  send_raw(device, std::string(reinterpret_cast<const char*>(&header), sizeof header));
-}
 
 // Returns when every message that a worker held at the call has been answered or set aside.
 void FuseSession::wait_for_turns() {
@@ -461,9 +449,8 @@ void FuseSession::wait_for_turns() {
 Status FuseSession::freeze(pid_t client) {
   // A name that was made is in the state that is frozen, and so is all that was written before it:
   // content that the kernel had not written back by then comes while names wait.
-  Status written = barrier_.write_back_twice(options_.mountpoint, [&] {
-    held_.start(client, HeldMessages::What::names);
-  });
+  Status written = barrier_.write_back_twice(
+      options_.mountpoint, [&] { held_.start(client, HeldMessages::What::names); });
   if (!written.ok()) {
     answer_held();
     return written;
