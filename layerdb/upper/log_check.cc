@@ -132,14 +132,43 @@ class LogReader {
     return true;
   }
 
-  const UniqueFd file_;
-  const std::unique_ptr<char[]> window_{new char[kWindowBytes]};
+  UniqueFd file_;
+  std::unique_ptr<char[]> window_{new char[kWindowBytes]};
   uint64_t start_ = UINT64_MAX;  // of the window in the log
   size_t size_ = 0;              // of what it holds
   uint64_t position_ = 0;
   uint64_t bad_ = 0;  // where the fragment that could not be used begins
   Status status_;
 };
+
+struct FoundLog {
+  uint64_t number = 0;
+  std::string path;
+};
+
+// In order; numbers have six digits. None where there is no database yet.
+std::vector<FoundLog> log_files(const std::string& database) {
+  std::vector<FoundLog> out;
+  Result<std::vector<std::string>> names = list_directory(database);
+  if (!names.ok()) return out;
+  for (const std::string& name : *names)
+    if (name.ends_with(".log"))
+      out.push_back({std::strtoull(name.c_str(), nullptr, 10), database + "/" + name});
+  return out;
+}
+
+bool has_tables(const std::string& database) {
+  Result<std::vector<std::string>> names = list_directory(database);
+  return names.ok() && std::any_of(names->begin(), names->end(),
+                                   [](const std::string& name) { return name.ends_with(".sst"); });
+}
+
+// None: its daemon has deleted it meanwhile.
+Result<std::optional<LogReader>> open_log(const std::string& path) {
+  Result<UniqueFd> file = open_file(path, O_RDONLY);
+  if (!file.ok() && file.error().code == ENOENT) return std::optional<LogReader>();
+  return std::optional<LogReader>(LogReader(TRY(std::move(file))));
+}
 
 }  // namespace
 
@@ -150,31 +179,43 @@ uint32_t crc32c(std::string_view bytes) {
   return ~crc_by_table(~0u, bytes);
 }
 
-Result<std::optional<LogGap>> find_log_gap(const std::string& database, uint64_t first_log) {
+Result<std::vector<LogStart>> read_log_starts(const std::string& database) {
+  constexpr size_t kBatches = 16;  // more than threads that may be the first to write
+  std::vector<LogStart> out;
+  for (const FoundLog& log : log_files(database)) {
+    std::optional<LogReader> reader = TRY(open_log(log.path));
+    if (!reader) continue;
+    LogStart start{log.number, 0, {}};
+    for (LogRecord record; start.batches.size() < kBatches && reader->next(record);) {
+      if (start.batches.empty()) start.sequence = record.first;
+      start.batches.push_back(std::move(record.batch));
+    }
+    TRY(reader->status());
+    if (!start.batches.empty()) out.push_back(std::move(start));
+  }
+  return out;
+}
+
+Result<std::optional<LogGap>> find_log_gap(const std::string& database, uint64_t first_log,
+                                           uint64_t first_change) {
   std::optional<LogGap> gap;
-  Result<std::vector<std::string>> names = list_directory(database);  // numbers have six digits
-  if (!names.ok()) return gap;                                        // none yet
-  // Without tables the first change must be in a log; else it is not known which one comes next.
-  bool has_tables = std::any_of(names->begin(), names->end(),
-                                [](const std::string& name) { return name.ends_with(".sst"); });
-  uint64_t expected = has_tables ? 0 : 1;
-  for (const std::string& name : *names) {
-    if (!name.ends_with(".log") || std::strtoull(name.c_str(), nullptr, 10) < first_log) continue;
-    std::string path = database + "/" + name;
-    Result<UniqueFd> file = open_file(path, O_RDONLY);
-    if (!file.ok() && file.error().code == ENOENT) continue;  // deleted by its daemon
-    LogReader reader(TRY(std::move(file)));
-    if (gap) gap->later.push_back(path);
+  // Without tables the first change must be in a log.
+  uint64_t expected = has_tables(database) ? first_change : 1;
+  for (const FoundLog& log : log_files(database)) {
+    if (log.number < first_log) continue;
+    std::optional<LogReader> reader = TRY(open_log(log.path));
+    if (!reader) continue;
+    if (gap) gap->later.push_back(log.path);
     uint64_t end = 0;
-    for (LogRecord record; reader.next(record);) {
+    for (LogRecord record; reader->next(record);) {
       if (!gap && expected != 0 && record.first > expected)
-        gap = LogGap{path, end, expected, {}, {}};
+        gap = LogGap{log.path, end, expected, {}, {}};
       if (gap)
         gap->after.push_back(std::move(record.batch));
       else if (record.next > expected)
         expected = record.next, end = record.end;
     }
-    TRY(reader.status());
+    TRY(reader->status());
   }
   return gap;
 }

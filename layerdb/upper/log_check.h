@@ -29,8 +29,18 @@ struct LogGap {
   std::vector<std::string> after;  // write batches behind the gap
 };
 
-// Of the logs with this number or a higher one. None: nothing is missing.
-Result<std::optional<LogGap>> find_log_gap(const std::string& database, uint64_t first_log);
+// Of the logs with this number or a higher one. `first_change`: one that must be in a log (or a
+// later one is the first that is missing); 0: not known. None: nothing is missing.
+Result<std::optional<LogGap>> find_log_gap(const std::string& database, uint64_t first_log,
+                                           uint64_t first_change);
+
+struct LogStart {
+  uint64_t log = 0;                  // its number
+  uint64_t sequence = 0;             // of its first change
+  std::vector<std::string> batches;  // the first few
+};
+// Of the logs that have a change, in order.
+Result<std::vector<LogStart>> read_log_starts(const std::string& database);
 
 uint32_t crc32c(std::string_view bytes);
 

@@ -124,6 +124,19 @@ Result<uint64_t> decode_number(std::string_view bytes) {
   return value;
 }
 
+std::string encode_logged_from(const LoggedFrom& from) {
+  return encode_number(from.log) + encode_number(from.sequence);
+}
+
+Result<LoggedFrom> decode_logged_from(std::string_view bytes) {
+  Reader reader(bytes);
+  LoggedFrom out;
+  out.log = reader.varint();
+  out.sequence = reader.varint();
+  if (!reader.done()) return damaged("beginning of the logs");
+  return out;
+}
+
 Result<Range> decode_range(std::string_view key, std::string_view value) {
   Result<uint64_t> start = decode_number(value);
   if (!start.ok() || rest(key).size() != 8) return damaged("range");

@@ -47,9 +47,11 @@ inline std::string version() { return "Mversion"; }
 inline std::string first_ino() { return "Mfirst_ino"; }
 inline std::string next_ino() { return "Mnext_ino"; }
 // What is known of the log itself, for telling a damaged one from one that power loss cut off: all
-// changes up to this sequence number of RocksDB were synced; the host's boot that wrote what follows.
+// changes up to this sequence number of RocksDB were synced; the host's boot that wrote what
+// follows; the first change that was in a log, not a table, when what follows was begun.
 inline std::string synced() { return "Msynced"; }
 inline std::string boot() { return "Mboot"; }
+inline std::string logged() { return "Mlogged"; }
 
 // The number in any key made by of(); 0 when it is too short to hold one.
 inline Ino ino(std::string_view key) { return key.size() < 9 ? 0 : decode_be64(key.data() + 1); }
@@ -57,12 +59,19 @@ inline std::string_view rest(std::string_view key) {
   return key.size() < 9 ? std::string_view() : key.substr(9);
 }
 
+struct LoggedFrom {
+  uint64_t log = 0;  // its number
+  uint64_t sequence = 0;
+};
+
 std::string encode_inode(const InodeRecord& record);
 Result<InodeRecord> decode_inode(std::string_view bytes);
 std::string encode_name(const UpperName& name);
 Result<UpperName> decode_name(std::string_view bytes);
 std::string encode_number(uint64_t value);
 Result<uint64_t> decode_number(std::string_view bytes);
+std::string encode_logged_from(const LoggedFrom& from);
+Result<LoggedFrom> decode_logged_from(std::string_view bytes);
 // From a range's key (its end) and value (its start); checks that it is not empty.
 Result<Range> decode_range(std::string_view key, std::string_view value);
 

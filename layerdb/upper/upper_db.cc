@@ -49,7 +49,6 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
   for (Ino ino : t.moved_to_body_)
     if (may_be_durable(ino)) TRY(bodies_.sync(ino));
   const Matters matter = matters(t);
-  note_progress(t);
   std::vector<Ino> removed;
   {
     std::lock_guard lock(body_mutex_);
@@ -69,7 +68,6 @@ Status UpperDb::apply(std::unique_ptr<Transaction> transaction) {
     status = write(t.batch(), matter);
   std::lock_guard lock(body_mutex_);
   if (!status.ok()) {
-    forget_progress();
     removed_.insert(removed_.end(), removed.begin(), removed.end());
     return status;
   }
@@ -126,8 +124,10 @@ Status UpperDb::write(rocksdb::WriteBatch* batch, Matters matters) {
   size_t size_bytes = batch->GetDataSize();
   AssuredMemory memory;
   TRY(memory.status());
+  note_progress(*batch);
   rocksdb::Status status = db_->Write(rocksdb::WriteOptions(), batch);
   if (!status.ok()) {
+    forget_progress();
     broken_ = true;
     return from_rocksdb(status, "write to '" + database_ + "'");
   }

@@ -115,7 +115,8 @@ class UpperDb final : public Upper {
   Status reopen();  // with write_mutex_ held
   Status reopen_if_broken();
   Status reopen_if_lost();
-  void note_progress(UpperTransaction& transaction);
+  void note_progress(rocksdb::WriteBatch& batch);
+  void note_logs(const std::vector<LogStart>& starts);
   void forget_progress();
   Error damaged_log(const LogGap& gap) const;
   Status cut_logs(const LogGap& gap);
@@ -195,6 +196,7 @@ class UpperDb final : public Upper {
   std::atomic<uint64_t> data_sequence_ = 0;    // of the last change of more than times
   std::atomic<uint64_t> noted_sequence_ = 0;   // the last one that the log was told of
   std::atomic<bool> boot_noted_ = false;
+  upper_key::LoggedFrom logged_from_;  // as the database was opened; 0: nothing was
 
   Reserve reserve_;
   std::atomic<bool> freed_since_compaction_ = false;

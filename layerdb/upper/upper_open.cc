@@ -127,9 +127,8 @@ UpperDb::~UpperDb() {
   if (db_ == nullptr) return;
   bool all_synced = is_synced();
   if (!options_.read_only && !broken_ && boot_noted_) {  // it wrote something
-    auto last = std::make_unique<UpperTransaction>(*this);
-    note_progress(*last);
-    if (last->batch()->Count() > 0) (void)write(last->batch());
+    rocksdb::WriteBatch last;
+    if (noted_sequence_ != synced_sequence_) (void)write(&last);
   }
   (void)db_->Close();
   if (all_synced) (void)::unlink(open_mark().c_str());
@@ -175,6 +174,7 @@ Status UpperDb::open_or_start_over() {
 Status UpperDb::open_database() {
   rocksdb::DB* db = nullptr;
   rocksdb::Status status;
+  std::vector<LogStart> starts;
   if (!options_.read_only) {
     bool is_new = !path_exists(database_ + "/CURRENT");
     if (is_new && (path_exists(synced_mark()) || made_in_this_boot()))
@@ -182,6 +182,7 @@ Status UpperDb::open_database() {
     rocksdb_options_.avoid_flush_during_recovery = !logs_are_due(database_) && !sync_failed_;
     files_->set_syncing(is_new ? DatabaseFiles::Syncing::nothing
                                : DatabaseFiles::Syncing::no_directories);
+    starts = TRY(read_log_starts(database_));
     status = rocksdb::DB::Open(rocksdb_options_, database_, &db);
     files_->set_syncing(DatabaseFiles::Syncing::all);
     if (is_new && status.ok()) note_made();
@@ -200,6 +201,7 @@ Status UpperDb::open_database() {
   }
   if (!status.ok()) return from_rocksdb(status, "open '" + database_ + "'");
   db_.reset(db);
+  note_logs(starts);
   return {};
 }
 
@@ -245,7 +247,6 @@ Status UpperDb::check_version(Ino first_ino) {
     rocksdb::WriteBatch batch;
     batch.Put(key::version(), key::encode_number(key::kFormatVersion));
     batch.Put(key::first_ino(), key::encode_number(first_ino));
-    batch.Put(key::boot(), boot_id());
     TRY(write(&batch));
     first_ino_ = next_ino_ = reserved_ino_ = durable_ino_ = first_ino;
     return {};

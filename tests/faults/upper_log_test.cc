@@ -94,7 +94,7 @@ TEST(UpperLog, DamageIsSaidWhereverItIsInALargeLog) {
     std::filesystem::copy(dir / "c", dir / "damaged", std::filesystem::copy_options::recursive);
     std::string log = only_log(dir / "damaged");
     damage(log, at);
-    std::optional<LogGap> gap = *find_log_gap(dir / "damaged/upper", 0);
+    std::optional<LogGap> gap = *find_log_gap(dir / "damaged/upper", 0, 0);
     ASSERT_TRUE(gap.has_value()) << "byte " << at;
     EXPECT_EQ(gap->path, log);
     EXPECT_LE(gap->offset, at);
@@ -152,6 +152,46 @@ TEST(UpperLog, AHoleAfterTheLastSyncIsPowerLossAndOneBeforeItIsDamage) {
       auto again = open_upper(dir.path());
       ASSERT_NE(again, nullptr);
       EXPECT_EQ(names(*again, 1).size(), count + 1);
+    }
+    HostCalls::pretend_boot(0);
+  }
+}
+
+std::vector<std::string> logs_of(const std::string& directory) {
+  std::vector<std::string> out;
+  for (const auto& entry : std::filesystem::directory_iterator(directory + "/upper"))
+    if (entry.path().extension() == ".log" && entry.file_size() > 0) out.push_back(entry.path());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+// Where tables hold what came before, the sequence numbers of the next log do not tell.
+TEST(UpperLog, ALogThatIsLostWholeTakesLaterOnesWithIt) {
+  for (bool same_boot : {false, true}) {
+    TempDir dir;
+    HostCalls::pretend_boot(1);
+    auto make = [&](const std::string& name) {
+      auto upper = open_upper(dir.path());
+      ASSERT_TRUE(apply(*upper, [&](Upper::Transaction& t) {
+                    t.put_name(1, name, {upper->allocate_ino(), FileType::regular});
+                  }).ok());
+    };
+    int count = 0;
+    do make("early" + std::to_string(count++));
+    while (logs_of(dir.path()).size() != 1 || count < 3);  // the opening before made a table
+    std::string lost = logs_of(dir.path()).front();
+    make("later");
+    ASSERT_EQ(logs_of(dir.path()).size(), 2u);
+    EXPECT_EQ(names(*open_upper(dir.path()), 1).size(), static_cast<size_t>(count) + 1);
+    std::filesystem::resize_file(lost, 0);
+    if (!same_boot) HostCalls::pretend_boot(2);
+    auto opened = Upper::open(dir.path(), kFirst, {});
+    ASSERT_EQ(opened.ok(), !same_boot);
+    if (opened.ok()) {
+      EXPECT_EQ(names(**opened, 1).size(), static_cast<size_t>(count) - 1);
+      opened->reset();
+      make("afterwards");
+      EXPECT_EQ(names(*open_upper(dir.path()), 1).size(), static_cast<size_t>(count));
     }
     HostCalls::pretend_boot(0);
   }
